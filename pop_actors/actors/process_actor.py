@@ -1,0 +1,68 @@
+"""An actor that is a process of its own: the base class, and what it is handed.
+
+Lives in the child only. The main thread runs the actor: it takes one message at a time from the mailbox. The link's
+thread fills the mailbox, answers asks and sends heartbeats; it never runs the actor's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+
+class Ref(Protocol):
+    """An actor's address, wherever the actor lives. Names are looked up at each send, so a ref outlives restarts."""
+
+    @property
+    def address(self) -> str: ...
+
+    def tell(self, message: object) -> None:
+        """Send and go on. The message is dropped where nobody is there to take it."""
+
+    def request(self, message: object) -> Future[Any]:
+        """Send; the future gets the answer, a `Refused`, or `Unavailable` where nobody can answer."""
+
+    def ask(self, message: object, timeout: float) -> Any:
+        """Send and wait. AskTimeout after `timeout` seconds; while nobody is there, the message is sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessContext:
+    """What a process actor is handed: its address, its incarnation, and refs to others by address."""
+
+    address: str
+    epoch: int
+    ref: Callable[[str], Ref]
+    mailbox: SimpleQueue[object]
+
+
+class ProcessActor:
+    """Base of actors that live in a process of their own.
+
+    Override `on_start` (before the first message) and `on_receive`. Call `stop()` to end after the current message:
+    the process then exits with reason `normal`. An exception out of either ends it as a failure. Anything the actor's
+    own threads want to tell it goes through `self.context.mailbox.put(message)`.
+    """
+
+    def __init__(self, context: ProcessContext) -> None:
+        self.context = context
+        self._running = True
+
+    def on_start(self) -> None:
+        """Called once, in the main thread, before the first message."""
+
+    def on_receive(self, message: object) -> None:
+        """Called for each message, in the main thread."""
+
+    def stop(self) -> None:
+        """End after the message being handled."""
+        self._running = False
+
+    def run(self) -> None:
+        """The actor's life: start, then one message after the other until `stop()`."""
+        self.on_start()
+        while self._running:
+            self.on_receive(self.context.mailbox.get())

@@ -1,0 +1,104 @@
+"""The wire form of messages between processes: length-prefixed orjson frames, tagged with the message's type.
+
+A frame is 4 bytes of length (big endian) and a JSON object:
+`{"to": address, "kind": "tell"|"ask"|"reply"|"refusal", "id": n, "type": tag, "body": {…}}`.
+No pickle crosses a process. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from pop_actors.errors import FrameRefused
+
+MAX_FRAME_BYTES = 32 * 1024 * 1024
+HEADER_BYTES = 4
+REPLY = "reply"
+
+Kind = Literal["tell", "ask", "reply", "refusal"]
+_KINDS = frozenset({"tell", "ask", "reply", "refusal"})
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One decoded frame. `body` is a message for tell and ask, a JSON value for reply, {code, message, details} for
+    refusal. `id` pairs an ask with its reply and is chosen by the asker."""
+
+    to: str
+    kind: Kind
+    id: int
+    body: Any
+
+
+class Vocabulary:
+    """The closed set of message types a link understands; each is a frozen dataclass, its class name is its tag."""
+
+    def __init__(self, types: Iterable[type]) -> None:
+        self._adapters = {cls.__name__: TypeAdapter(cls) for cls in types}
+
+    def encode(self, envelope: Envelope) -> bytes:
+        """The frame of an envelope. FrameRefused where it is oversized, not JSON, or of an unknown type."""
+        tag = type(envelope.body).__name__ if envelope.kind in {"tell", "ask"} else ""
+        if tag and tag not in self._adapters:
+            raise FrameRefused(f"{tag} is no message of this vocabulary")
+        document = {"to": envelope.to, "kind": envelope.kind, "id": envelope.id, "type": tag, "body": envelope.body}
+        try:
+            payload = orjson.dumps(document)
+        except orjson.JSONEncodeError as error:
+            raise FrameRefused(f"{tag or envelope.kind} for {envelope.to}: not JSON: {error}") from None
+        if len(payload) > MAX_FRAME_BYTES:
+            raise FrameRefused(
+                f"{tag or envelope.kind} for {envelope.to}: {len(payload)} bytes, {MAX_FRAME_BYTES} are allowed"
+            )
+        return len(payload).to_bytes(HEADER_BYTES, "big") + payload
+
+    def decode(self, payload: bytes | bytearray | memoryview) -> Envelope:
+        """The envelope of a frame's payload. FrameRefused where it is anything else than `encode` makes."""
+        try:
+            document = orjson.loads(payload)
+            to, kind, number, tag, body = (document[key] for key in ("to", "kind", "id", "type", "body"))
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise FrameRefused(f"malformed frame: {type(error).__name__}: {error}") from None
+        if kind not in _KINDS or not isinstance(to, str) or not isinstance(number, int):
+            raise FrameRefused(f"malformed frame: kind {kind!r}")
+        if kind in {"tell", "ask"}:
+            body = self._message(tag, body)
+        return Envelope(to, kind, number, body)
+
+    def _message(self, tag: Any, body: Any) -> Any:
+        adapter = self._adapters.get(tag) if isinstance(tag, str) else None
+        if adapter is None:
+            raise FrameRefused(f"unknown message {tag!r}")
+        try:
+            return adapter.validate_python(body)
+        except ValidationError as error:
+            raise FrameRefused(f"malformed {tag}: {error.errors(include_url=False)[0]['msg']}") from None
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames. Feed what arrives; iterate the payloads that are whole."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The payloads completed by `chunk`. FrameRefused, for good, at a frame over the limit."""
+        buffer = self._buffer
+        buffer += chunk
+        start = 0
+        while len(buffer) - start >= HEADER_BYTES:
+            length = int.from_bytes(buffer[start : start + HEADER_BYTES], "big")
+            if length > MAX_FRAME_BYTES:
+                raise FrameRefused(f"a frame of {length} bytes; {MAX_FRAME_BYTES} are allowed")
+            end = start + HEADER_BYTES + length
+            if len(buffer) < end:
+                break
+            yield bytes(memoryview(buffer)[start + HEADER_BYTES : end])
+            start = end
+        if start:
+            del buffer[:start]

@@ -1,0 +1,1 @@
+"""Decides, without I/O, clock or threads: ids, seeds, pipelines, events, states, the status fold, policies."""

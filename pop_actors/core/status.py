@@ -1,0 +1,310 @@
+"""tasks-status.json as the fold of a job's events: `fold(document, event)` gives the next document.
+
+Pure, and without mutation: a document once handed out never changes, so any thread may read it. A document is plain
+JSON (dict, camelCase) because people read it; its shape is the contract's §5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pop_actors.core import events as e
+
+Document = dict[str, Any]
+
+TASK_ARTIFACTS = ("output.json", "letter.json", "execution-logs.json")
+
+
+def fold(document: Document | None, event: e.Event) -> Document:
+    """The status after `event`. The first event of a log is JobCreated; ValueError where another one comes first."""
+    if isinstance(event, e.JobCreated):
+        return _created(event)
+    if document is None:
+        raise ValueError(f"a job's log begins with JobCreated, not {event.type}")
+    folded = _FOLDS[type(event)](document, event)
+    folded["lastUpdated"] = max(event.at, document["lastUpdated"])
+    return folded
+
+
+def fold_all(events: Iterable[e.Event], document: Document | None = None) -> Document | None:
+    """The status after all of them; None where there are none."""
+    for event in events:
+        document = fold(document, event)
+    return document
+
+
+def summary(document: Document) -> Document:
+    """The line of `popctl list` that stands for this status."""
+    return {key: document[key] for key in SUMMARY_KEYS}
+
+
+SUMMARY_KEYS = (
+    "id", "pipelineId", "name", "pipeline", "state", "mode", "current", "currentStage", "progress", "createdAt",
+    "lastUpdated", "costUsd",
+)  # fmt: skip
+
+
+def run_line(document: Document, finished_at: str) -> Document:
+    """The line of runs.jsonl for a job that is done: 002's keys and the contract's additions."""
+    tasks = document["tasks"]
+    started = [task["startedAt"] for task in tasks.values() if task.get("startedAt")]
+    return {
+        "id": document["id"],
+        "name": document["name"],
+        "pipelineId": document["pipelineId"],
+        "pipeline": document["pipeline"],
+        "mode": document["mode"],
+        "createdAt": document["createdAt"],
+        "startedAt": min(started, default=document["createdAt"]),
+        "finishedAt": finished_at,
+        "tasks": list(tasks),
+        "totalExecutionTime": round(sum(task.get("executionTime") or 0.0 for task in tasks.values()), 3),
+        "totalRefinementAttempts": sum(task.get("refinementAttempts", 0) for task in tasks.values()),
+        "finalArtifacts": [name for name, task in tasks.items() if task["state"] == "done"],
+        "costUsd": document["costUsd"],
+        "tokens": document["tokens"],
+        "attempts": sum(task.get("attempts", 0) for task in tasks.values()),
+        "restarts": document["restarts"],
+    }
+
+
+def _no_files() -> dict[str, list[str]]:
+    return {"artifacts": [], "logs": [], "tmp": []}
+
+
+def _new_task() -> Document:
+    return {
+        "state": "pending",
+        "attempts": 0,
+        "currentStage": None,
+        "refinementAttempts": 0,
+        "tokenUsage": [],
+        "files": _no_files(),
+        "artifacts": [],
+    }
+
+
+def _created(event: e.JobCreated) -> Document:
+    return {
+        "id": event.id,
+        "pipelineId": event.run_id,
+        "name": event.name,
+        "pipeline": event.pipeline,
+        "mode": event.mode,
+        "state": "pending",
+        "current": None,
+        "currentStage": None,
+        "progress": 0,
+        "createdAt": event.at,
+        "lastUpdated": event.at,
+        "restarts": 0,
+        "gate": None,
+        "error": None,
+        "costUsd": 0.0,
+        "tokens": {"input": 0, "output": 0},
+        "files": _no_files(),
+        "tasks": {name: _new_task() for name in event.tasks},
+    }
+
+
+def _restarted(document: Document, event: e.JobRestarted) -> Document:
+    kept = document["tasks"]
+    tasks = {name: _new_task() if name in event.reset or name not in kept else kept[name] for name in event.tasks}
+    return _with_progress(
+        {
+            **document,
+            "pipelineId": event.run_id,
+            "state": "pending",
+            "current": None,
+            "currentStage": None,
+            "restarts": 0,
+            "gate": None,
+            "error": None,
+            "tasks": tasks,
+            "files": _files_of(tasks),
+        }
+    )
+
+
+def _files_of(tasks: Document) -> Document:
+    files = _no_files()
+    for task in tasks.values():
+        for kind, names in task["files"].items():
+            files[kind] += [name for name in names if name not in files[kind]]
+    return files
+
+
+def _started(document: Document, event: e.JobStarted) -> Document:  # noqa: ARG001  (one shape for every fold)
+    return {**document, "state": "running"}
+
+
+def _process_down(document: Document, event: e.ProcessDown) -> Document:  # noqa: ARG001
+    return {**document, "restarts": document["restarts"] + 1}
+
+
+def _suspended(document: Document, event: e.JobSuspended) -> Document:  # noqa: ARG001
+    return {**document, "state": "pending"}
+
+
+def _task_started(document: Document, event: e.TaskStarted) -> Document:
+    before = document["tasks"][event.task]
+    task = {
+        **before,
+        "state": "running",
+        "startedAt": before.get("startedAt") or event.at,
+        "attempts": max(event.attempt, before["attempts"]),
+        "refinementAttempts": 0,
+    }
+    return {**_with_task(document, event.task, task), "current": event.task, "currentStage": None}
+
+
+def _stage_started(document: Document, event: e.StageStarted) -> Document:
+    task = {**document["tasks"][event.task], "currentStage": event.stage, "refinementAttempts": event.round}
+    return {**_with_task(document, event.task, task), "current": event.task, "currentStage": event.stage}
+
+
+def _stage_finished(document: Document, event: e.StageFinished) -> Document:  # noqa: ARG001
+    return {**document}
+
+
+def _file_written(document: Document, event: e.FileWritten) -> Document:
+    before = document["tasks"][event.task]
+    task = {**before, "files": _with_name(before["files"], event.kind, event.name)}
+    folded = _with_task(document, event.task, task)
+    folded["files"] = _with_name(document["files"], event.kind, event.name)
+    return folded
+
+
+def _with_name(files: Document, kind: str, name: str) -> Document:
+    return files if name in files[kind] else {**files, kind: [*files[kind], name]}
+
+
+def _call_paid(document: Document, event: e.CallPaid) -> Document:
+    cost = event.cost_usd
+    usage = [f"{event.provider}:{event.model}", event.input_tokens, event.output_tokens, cost]
+    tokens = document["tokens"]
+    folded = {
+        **document,
+        "costUsd": round(document["costUsd"] + (cost or 0.0), 10),
+        "tokens": {
+            "input": tokens["input"] + event.input_tokens,
+            "output": tokens["output"] + event.output_tokens,
+        },
+    }
+    before = document["tasks"].get(event.task)
+    if before is None:
+        return folded
+    return _with_task(folded, event.task, {**before, "tokenUsage": [*before["tokenUsage"], usage]})
+
+
+def _attempt_failed(document: Document, event: e.AttemptFailed) -> Document:
+    task = {
+        **document["tasks"][event.task],
+        "currentStage": None,
+        "failedStage": event.stage,
+        "error": event.error.model_dump(),
+    }
+    return {**_with_task(document, event.task, task), "currentStage": None}
+
+
+def _task_done(document: Document, event: e.TaskDone) -> Document:
+    before = {k: v for k, v in document["tasks"][event.task].items() if k not in {"error", "failedStage"}}
+    task = {
+        **before,
+        "state": "done",
+        "endedAt": event.at,
+        "attempts": event.attempt,
+        "currentStage": None,
+        "executionTime": event.execution_time,
+        "refinementAttempts": event.refinements,
+        "artifacts": list(TASK_ARTIFACTS),
+    }
+    return _with_progress({**_with_task(document, event.task, task), "currentStage": None})
+
+
+def _task_failed(document: Document, event: e.TaskFailed) -> Document:
+    task = {
+        **document["tasks"][event.task],
+        "state": "error",
+        "endedAt": event.at,
+        "attempts": event.attempt,
+        "currentStage": event.stage,
+        "executionTime": event.execution_time,
+        "refinementAttempts": event.refinements,
+        "failedStage": event.stage,
+        "error": event.error.model_dump(),
+    }
+    folded = {**_with_task(document, event.task, task), "current": event.task, "currentStage": event.stage}
+    return _with_progress(folded)
+
+
+def _task_skipped(document: Document, event: e.TaskSkipped) -> Document:
+    task = {**document["tasks"][event.task], "state": "skipped", "endedAt": event.at, "skipReason": event.reason}
+    return _with_progress(_with_task(document, event.task, task))
+
+
+def _job_done(document: Document, event: e.JobDone) -> Document:  # noqa: ARG001
+    return {**document, "state": "done", "current": None, "currentStage": None, "progress": 100, "error": None}
+
+
+def _job_failed(document: Document, event: e.JobFailed) -> Document:
+    return {
+        **document,
+        "state": "error",
+        "current": event.task or document["current"],
+        "currentStage": event.stage or document["currentStage"],
+        "error": {
+            "task": event.task or document["current"],
+            "stage": event.stage or document["currentStage"],
+            "reason": event.reason,
+            "name": event.error.name,
+            "message": event.error.message,
+        },
+    }
+
+
+def _job_rejected(document: Document, event: e.JobRejected) -> Document:
+    failed = e.JobFailed(
+        at=event.at,
+        task=event.task,
+        stage=event.stage,
+        reason="quality",
+        error=e.ErrorInfo(name="QualityNotReached", message=event.message),
+    )
+    return _job_failed(document, failed)
+
+
+def _job_stopped(document: Document, event: e.JobStopped) -> Document:  # noqa: ARG001
+    return {**document, "state": "stopped"}
+
+
+def _with_task(document: Document, name: str, task: Document) -> Document:
+    return {**document, "tasks": {**document["tasks"], name: task}}
+
+
+def _with_progress(document: Document) -> Document:
+    tasks = document["tasks"].values()
+    ended = sum(task["state"] in {"done", "skipped", "error"} for task in tasks)
+    return {**document, "progress": round(100 * ended / len(tasks)) if tasks else 100}
+
+
+_FOLDS: dict[type, Callable[[Document, Any], Document]] = {
+    e.JobRestarted: _restarted,
+    e.JobStarted: _started,
+    e.ProcessDown: _process_down,
+    e.JobSuspended: _suspended,
+    e.TaskStarted: _task_started,
+    e.StageStarted: _stage_started,
+    e.StageFinished: _stage_finished,
+    e.FileWritten: _file_written,
+    e.CallPaid: _call_paid,
+    e.AttemptFailed: _attempt_failed,
+    e.TaskDone: _task_done,
+    e.TaskFailed: _task_failed,
+    e.TaskSkipped: _task_skipped,
+    e.JobDone: _job_done,
+    e.JobFailed: _job_failed,
+    e.JobRejected: _job_rejected,
+    e.JobStopped: _job_stopped,
+}

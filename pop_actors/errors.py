@@ -1,0 +1,99 @@
+"""Every error this package raises on purpose, drawn as the tree it is.
+
+PopError
+├─ SettingsError            a setting is wrong: popd exits 2
+├─ RootTaken                another popd owns the workspace: popd exits 3
+├─ SeedRejected             a seed cannot become a job; carries the contract's reason
+├─ PipelineInvalid          a pipeline or its registry has faults; lists all of them
+├─ StorageError             a file of the workspace could not be read or written
+│  └─ Damaged               a file is there, but not what it must be
+├─ ActorError
+│  ├─ Unavailable           nobody answers at that address now; ask again
+│  ├─ AskTimeout            no answer before the deadline
+│  └─ FrameRefused          a frame is oversized, malformed or of an unknown type
+└─ Refused                  a declared "no", with a code; crosses process borders whole
+   └─ CallFailed            an LLM call ended without a usable reply
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class PopError(Exception):
+    """Base of every error raised on purpose; its message says what was wrong, where, and what to do."""
+
+
+class SettingsError(PopError):
+    """A setting has a wrong name or value; the message names the key, the value and what is allowed."""
+
+
+class RootTaken(PopError):
+    """Another popd owns this workspace; stop it, or give this one another --root."""
+
+
+class SeedRejected(PopError):
+    """A seed cannot become a job.
+
+    `reason` is one of the contract's: invalid_json, invalid_seed, unknown_pipeline, invalid_pipeline,
+    duplicate_job, too_large, quality.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class PipelineInvalid(PopError):
+    """A pipeline has faults. `faults` holds every one as `path: what is wrong`."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = tuple(faults)
+
+
+class StorageError(PopError):
+    """A file of the workspace could not be read or written; the message names it."""
+
+
+class Damaged(StorageError):
+    """A file of the workspace is there but is not what it must be; the message names it and the fault."""
+
+
+class ActorError(PopError):
+    """Base of what goes wrong between actors."""
+
+
+class Unavailable(ActorError):
+    """Nobody answers at that address now (it is down or being restarted); the same message may be sent again."""
+
+
+class AskTimeout(ActorError):
+    """No answer came before the deadline."""
+
+
+class FrameRefused(ActorError):
+    """A frame is oversized, malformed or of a type the vocabulary does not know."""
+
+
+class Refused(PopError):
+    """A declared "no": the asker did something that cannot be done. It crosses process borders with all it says.
+
+    `code` is a short machine word; `details` is JSON-able and adds what a program may need.
+    """
+
+    def __init__(self, code: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details: dict[str, Any] = dict(details or {})
+
+
+class CallFailed(Refused):
+    """An LLM call ended without a usable reply.
+
+    `code` says how: auth, quota, bad_request, rate_limited, overloaded, server, connect, timeout, disconnected,
+    bad_reply, blocked, truncated, queue_full, unknown_provider, no_key, cancelled.
+    """

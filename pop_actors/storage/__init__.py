@@ -1,0 +1,1 @@
+"""The workspace on disk: layout, atomic files, append-only logs, claim, finish and recovery."""

@@ -1,0 +1,139 @@
+"""Append-only logs, one JSON object a line. A torn last line (a kill in the middle of a write) is cut at opening."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pop_actors.errors import Damaged
+from pop_actors.storage.files import write_all
+
+
+class AppendLog:
+    """A log opened for appending; one process writes it at a time.
+
+    A line is written by one `write` to an O_APPEND descriptor, so a kill leaves at most a torn end. `path` is where it
+    was opened: the descriptor follows the file when its directory is renamed.
+    """
+
+    def __init__(self, path: Path | str, *, fresh: bool = False) -> None:
+        """Open or create it; with `fresh`, FileExistsError where it exists. Else a torn last line is cut off."""
+        self.path = Path(path)
+        mode = os.O_EXCL if fresh else 0
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | mode, 0o644)
+        if not fresh:
+            cut_torn_end(self._descriptor)
+
+    def append(self, documents: Sequence[Any]) -> int:
+        """Append each as a line; the offset in bytes at which the first begins. OSError leaves no half line behind."""
+        offset = os.fstat(self._descriptor).st_size
+        lines = b"".join(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE) for document in documents)
+        try:
+            write_all(self._descriptor, lines)
+        except OSError:
+            os.ftruncate(self._descriptor, offset)
+            raise
+        return offset
+
+    def sync(self) -> None:
+        """Return once everything appended is on disk."""
+        os.fdatasync(self._descriptor)
+
+    def read_line(self, offset: int) -> Any:
+        """The document whose line begins at `offset`."""
+        chunks: list[bytes] = []
+        while chunk := os.pread(self._descriptor, 65536, offset):
+            end = chunk.find(b"\n")
+            if end >= 0:
+                return orjson.loads(b"".join([*chunks, chunk[:end]]))
+            chunks.append(chunk)
+            offset += len(chunk)
+        raise Damaged(f"{self.path}: no whole line at byte {offset}")
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __repr__(self) -> str:
+        return f"AppendLog({str(self.path)!r}{', closed' if self._descriptor < 0 else ''})"
+
+
+def cut_torn_end(descriptor: int) -> int:
+    """Truncate an open log to its last newline; the number of bytes cut."""
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end > 0:
+        start = max(0, end - 65536)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(descriptor, end)
+    return size - end
+
+
+def read_lines(path: Path | str) -> Iterator[tuple[int, Any]]:
+    """Each whole line as (offset in bytes, document). A torn end is passed over; Damaged for a broken line before it.
+
+    FileNotFoundError where there is no such file.
+    """
+    offset = 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield offset, orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                raise Damaged(f"{path}, line {number}: not JSON: {error}") from None
+            offset += len(line)
+
+
+def read_last_lines(path: Path | str, count: int) -> list[Any]:
+    """The newest `count` documents, newest first, read from the end: flat in the length of the log. Broken lines are
+    passed over; an absent file has none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    try:
+        return list(_backwards(descriptor, count))
+    finally:
+        os.close(descriptor)
+
+
+def _backwards(descriptor: int, count: int) -> Iterator[Any]:
+    position = os.fstat(descriptor).st_size
+    rest = b""
+    found = 0
+    while position > 0 and found < count:
+        start = max(0, position - 262144)
+        rest = os.pread(descriptor, position - start, start) + rest
+        position = start
+        lines = rest.split(b"\n")
+        rest = lines[0]
+        whole = lines[1:] if start > 0 else lines
+        for line in reversed(whole):
+            if found == count:
+                return
+            document = _loads_or_none(line)
+            if document is not None:
+                found += 1
+                yield document
+
+
+def _loads_or_none(line: bytes) -> Any:
+    if not line:
+        return None
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
