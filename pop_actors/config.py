@@ -108,12 +108,27 @@ class LoggingSettings(_Table):
     format: Literal["auto", "json", "text"] = "auto"
 
 
+class Surroundings(_Table):
+    """What the service manager and the session handed over in the environment."""
+
+    notify_socket: str | None = None
+    journal_stream: str | None = None
+    runtime_dir: str | None = None
+    watchdog_seconds: float | None = None
+    """How often the watchdog is to be fed; None: it is not wanted."""
+
+
 class Settings(_Table):
-    """All tables of pop.toml, plus where the workspace is and the keys of the providers."""
+    """All tables of pop.toml, plus where the workspace is and the keys of the providers.
+
+    `fault_point` (PO_FAULT_POINT=`name` or `name:N`) is for tests: the process kills itself there (`fault_points.py`).
+    """
 
     root: Path
     data_dir: Path
     keys: dict[str, SecretStr] = Field(default_factory=dict, repr=False, exclude=True)
+    fault_point: str | None = None
+    surroundings: Surroundings = Surroundings()
     jobs: JobsSettings = JobsSettings()
     tasks: TasksSettings = TasksSettings()
     gateway: GatewaySettings = GatewaySettings()
@@ -129,7 +144,9 @@ class Settings(_Table):
         return Workspace(self.root, self.data_dir)
 
 
-TABLES = tuple(name for name in Settings.model_fields if name not in {"root", "data_dir", "keys"})
+TABLES = tuple(
+    name for name in Settings.model_fields if name not in {"root", "data_dir", "keys", "fault_point", "surroundings"}
+)
 
 
 def load(root: Path | None, config_file: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -144,11 +161,28 @@ def load(root: Path | None, config_file: Path | None, environ: Mapping[str, str]
         raise SettingsError(f"{_where(sources, unknown[0])}: no such table; there are: {', '.join(TABLES)}")
     try:
         settings = Settings.model_validate(
-            {**document, "root": root, "data_dir": root / data_dir, "keys": _keys(document, environ)}
+            {
+                **document,
+                "root": root,
+                "data_dir": root / data_dir,
+                "keys": _keys(document, environ),
+                "fault_point": environ.get("PO_FAULT_POINT") or None,
+                "surroundings": _surroundings(environ),
+            }
         )
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(fault, sources) for fault in error.errors())) from None
     return settings
+
+
+def _surroundings(environ: Mapping[str, str]) -> Surroundings:
+    watchdog = environ.get("WATCHDOG_USEC", "")
+    return Surroundings(
+        notify_socket=environ.get("NOTIFY_SOCKET") or None,
+        journal_stream=environ.get("JOURNAL_STREAM") or None,
+        runtime_dir=environ.get("XDG_RUNTIME_DIR") or None,
+        watchdog_seconds=int(watchdog) / 1e6 / 3 if watchdog.isdecimal() and int(watchdog) else None,
+    )
 
 
 def take_keys_out_of(environ: dict[str, str] | os._Environ[str], settings: Settings) -> None:

@@ -3,6 +3,7 @@
 PopError
 ├─ SettingsError            a setting is wrong: popd exits 2
 ├─ RootTaken                another popd owns the workspace: popd exits 3
+├─ InvalidJson              bytes from outside are not strict JSON; says where
 ├─ SeedRejected             a seed cannot become a job; carries the contract's reason
 ├─ PipelineInvalid          a pipeline or its registry has faults; lists all of them
 ├─ StorageError             a file of the workspace could not be read or written
@@ -10,6 +11,8 @@ PopError
 ├─ ActorError
 │  ├─ Unavailable           nobody answers at that address now; ask again
 │  ├─ AskTimeout            no answer before the deadline
+│  ├─ AnswerFailed          the actor failed on this very message; sent again, it may fail again
+│  ├─ StartRefused          an actor, or a child of a supervisor, did not start
 │  └─ FrameRefused          a frame is oversized, malformed or of an unknown type
 └─ Refused                  a declared "no", with a code; crosses process borders whole
    └─ CallFailed            an LLM call ended without a usable reply
@@ -31,6 +34,16 @@ class SettingsError(PopError):
 
 class RootTaken(PopError):
     """Another popd owns this workspace; stop it, or give this one another --root."""
+
+
+class InvalidJson(PopError):
+    """Bytes from outside are not strict JSON. `line` and `column` count from 1; both are 0 where no place is to blame."""
+
+    def __init__(self, fault: str, line: int = 0, column: int = 0) -> None:
+        super().__init__(f"line {line}, column {column}: {fault}" if line else fault)
+        self.fault = fault
+        self.line = line
+        self.column = column
 
 
 class SeedRejected(PopError):
@@ -74,6 +87,14 @@ class AskTimeout(ActorError):
     """No answer came before the deadline."""
 
 
+class AnswerFailed(ActorError):
+    """The actor failed on this very message; its text says how. Not sent again by itself: it might fail again."""
+
+
+class StartRefused(ActorError):
+    """An actor, or a child of a supervisor, did not start; the message names it and says why."""
+
+
 class FrameRefused(ActorError):
     """A frame is oversized, malformed or of a type the vocabulary does not know."""
 
@@ -95,5 +116,6 @@ class CallFailed(Refused):
     """An LLM call ended without a usable reply.
 
     `code` says how: auth, quota, bad_request, rate_limited, overloaded, server, connect, timeout, disconnected,
-    bad_reply, blocked, truncated, queue_full, unknown_provider, no_key, cancelled.
+    bad_reply, blocked, truncated, queue_full, unknown_provider, no_key, cancelled, journal (llm-calls.jsonl could not be
+    written), internal.
     """

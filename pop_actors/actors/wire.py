@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -18,7 +18,7 @@ from pop_actors.errors import FrameRefused
 
 MAX_FRAME_BYTES = 32 * 1024 * 1024
 HEADER_BYTES = 4
-REPLY = "reply"
+REPLY: Final = "reply"
 
 Kind = Literal["tell", "ask", "reply", "refusal"]
 _KINDS = frozenset({"tell", "ask", "reply", "refusal"})
@@ -39,7 +39,7 @@ class Vocabulary:
     """The closed set of message types a link understands; each is a frozen dataclass, its class name is its tag."""
 
     def __init__(self, types: Iterable[type]) -> None:
-        self._adapters = {cls.__name__: TypeAdapter(cls) for cls in types}
+        self._adapters: dict[str, TypeAdapter[Any]] = {cls.__name__: TypeAdapter(cls) for cls in types}
 
     def encode(self, envelope: Envelope) -> bytes:
         """The frame of an envelope. FrameRefused where it is oversized, not JSON, or of an unknown type."""

@@ -40,7 +40,7 @@ class ErrorInfo(BaseModel):
 
 
 class JobCreated(_Event):
-    """A seed was claimed; `tasks` are the pipeline's task names in order."""
+    """A seed was claimed; `tasks` are the pipeline's task names in order, `attached` the files that came with it."""
 
     type: Literal["JobCreated"] = "JobCreated"
     id: str
@@ -49,6 +49,7 @@ class JobCreated(_Event):
     pipeline: str
     mode: str
     tasks: tuple[str, ...]
+    attached: tuple[str, ...] = ()
 
 
 class JobRestarted(_Event):

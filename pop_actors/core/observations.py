@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from pop_actors.core.events import Event
 
@@ -170,6 +170,15 @@ Observation = (
     | LimitSet | ModeChanged
 )  # fmt: skip
 Listener = Callable[[Observation], None]
+
+
+class Gauges(TypedDict, total=False):
+    """Numbers sampled when the metrics are scraped. Actors are named as in the tree; all job actors together: `job`."""
+
+    jobs: dict[str, int]
+    pending_seeds: int
+    mailboxes: dict[str, int]
+    up: dict[str, bool]
 
 
 class Feed:

@@ -6,7 +6,7 @@ JSON (dict, camelCase) because people read it; its shape is the contract's §5.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pop_actors.core import events as e
@@ -99,11 +99,12 @@ def _created(event: e.JobCreated) -> Document:
         "createdAt": event.at,
         "lastUpdated": event.at,
         "restarts": 0,
+        "epoch": 0,
         "gate": None,
         "error": None,
         "costUsd": 0.0,
         "tokens": {"input": 0, "output": 0},
-        "files": _no_files(),
+        "files": {**_no_files(), "artifacts": list(event.attached)},
         "tasks": {name: _new_task() for name in event.tasks},
     }
 
@@ -122,24 +123,30 @@ def _restarted(document: Document, event: e.JobRestarted) -> Document:
             "gate": None,
             "error": None,
             "tasks": tasks,
-            "files": _files_of(tasks),
+            "files": _files_of(tasks, attached=_attached(document)),
         }
     )
 
 
-def _files_of(tasks: Document) -> Document:
-    files = _no_files()
+def _attached(document: Document) -> list[str]:
+    """The artifacts that no task wrote: they came with the seed."""
+    written = _files_of(document["tasks"])["artifacts"]
+    return [name for name in document["files"]["artifacts"] if name not in written]
+
+
+def _files_of(tasks: Document, attached: Sequence[str] = ()) -> Document:
+    files = {**_no_files(), "artifacts": list(attached)}
     for task in tasks.values():
         for kind, names in task["files"].items():
             files[kind] += [name for name in names if name not in files[kind]]
     return files
 
 
-def _started(document: Document, event: e.JobStarted) -> Document:  # noqa: ARG001  (one shape for every fold)
-    return {**document, "state": "running"}
+def _started(document: Document, event: e.JobStarted) -> Document:
+    return {**document, "state": "running", "epoch": event.epoch}
 
 
-def _process_down(document: Document, event: e.ProcessDown) -> Document:  # noqa: ARG001
+def _process_down(document: Document, event: e.ProcessDown) -> Document:  # noqa: ARG001  (one shape for every fold)
     return {**document, "restarts": document["restarts"] + 1}
 
 
@@ -276,7 +283,11 @@ def _job_rejected(document: Document, event: e.JobRejected) -> Document:
 
 
 def _job_stopped(document: Document, event: e.JobStopped) -> Document:  # noqa: ARG001
-    return {**document, "state": "stopped"}
+    tasks = {
+        name: {**task, "state": "pending", "currentStage": None} if task["state"] == "running" else task
+        for name, task in document["tasks"].items()
+    }
+    return {**document, "state": "stopped", "tasks": tasks}
 
 
 def _with_task(document: Document, name: str, task: Document) -> Document:

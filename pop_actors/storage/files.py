@@ -1,4 +1,4 @@
-"""Whole files, written atomically: a reader sees the old one or the new one, and after `durable` so does a power cut."""
+"""Whole files, written atomically: a reader sees the old one or the new one; after `durable`, so does a power cut."""
 
 from __future__ import annotations
 

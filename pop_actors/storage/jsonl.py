@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ import orjson
 
 from pop_actors.errors import Damaged
 from pop_actors.storage.files import write_all
+
+
+def json_line(document: Any) -> bytes:
+    """A document as a line of a log."""
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class AppendLog:
@@ -31,7 +37,7 @@ class AppendLog:
     def append(self, documents: Sequence[Any]) -> int:
         """Append each as a line; the offset in bytes at which the first begins. OSError leaves no half line behind."""
         offset = os.fstat(self._descriptor).st_size
-        lines = b"".join(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE) for document in documents)
+        lines = b"".join(map(json_line, documents))
         try:
             write_all(self._descriptor, lines)
         except OSError:
@@ -100,21 +106,26 @@ def read_lines(path: Path | str) -> Iterator[tuple[int, Any]]:
 def read_last_lines(path: Path | str, count: int) -> list[Any]:
     """The newest `count` documents, newest first, read from the end: flat in the length of the log. Broken lines are
     passed over; an absent file has none."""
+    return list(islice(read_backwards(path), count))
+
+
+def read_backwards(path: Path | str) -> Iterator[Any]:
+    """The documents from the newest to the oldest, read from the end as far as they are asked for. Broken lines are
+    passed over; an absent file has none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return []
+        return
     try:
-        return list(_backwards(descriptor, count))
+        yield from _backwards(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _backwards(descriptor: int, count: int) -> Iterator[Any]:
+def _backwards(descriptor: int) -> Iterator[Any]:
     position = os.fstat(descriptor).st_size
     rest = b""
-    found = 0
-    while position > 0 and found < count:
+    while position > 0:
         start = max(0, position - 262144)
         rest = os.pread(descriptor, position - start, start) + rest
         position = start
@@ -122,11 +133,8 @@ def _backwards(descriptor: int, count: int) -> Iterator[Any]:
         rest = lines[0]
         whole = lines[1:] if start > 0 else lines
         for line in reversed(whole):
-            if found == count:
-                return
             document = _loads_or_none(line)
             if document is not None:
-                found += 1
                 yield document
 
 

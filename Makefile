@@ -1,0 +1,45 @@
+# The commands of this project. Each sets up what it needs; nothing has to be installed by hand but make and Python 3.11.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test test-all faults check bench format clean
+
+help: ## What there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+setup: $(READY) ## A virtual environment with the project and its tools in .venv
+
+$(READY): pyproject.toml scripts/make-venv
+	@PYTHON="$(PYTHON)" sh scripts/make-venv "$(VENV)"
+	@touch $@
+
+demo: $(READY) ## Run the three demo seeds on the built-in offline provider and show the result
+	@$(BIN)/python demo/run.py
+
+test: $(READY) ## The everyday suite: under three minutes
+	@$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: $(READY) ## Every test
+	@$(BIN)/python -m pytest -n 2
+
+faults: $(READY) ## Kill it at every named point, and look at what is left
+	@$(BIN)/python -m pytest -n 2 -m faults
+
+check: $(READY) ## Lint, strict types, import arrows
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy pop_actors
+	@$(BIN)/lint-imports --no-cache
+
+bench: $(READY) ## Speed and memory, each beside its floor measured in the same run
+	@$(BIN)/python -m tests.bench
+
+format: $(READY) ## Put the sources in the one format
+	@$(BIN)/ruff check --fix -q . || true
+	@$(BIN)/ruff format -q .
+
+clean: ## Remove what the other commands made
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

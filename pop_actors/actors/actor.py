@@ -1,0 +1,447 @@
+"""An actor that is a thread of this process: pykka's actor with every death heard and every asker answered.
+
+Subclasses override `receive`, and `on_start` / `on_stop` where they hold something. The parent hears `Started`, then
+one `Exited`, or only `StartFailed`. An exception ends this actor and no other.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, ClassVar, Self, cast
+
+import pykka
+from pykka._envelope import Envelope
+
+from pop_actors.actors.child import (
+    NORMAL,
+    SHUTDOWN,
+    Beat,
+    Exited,
+    ExitReason,
+    Launch,
+    Notify,
+    Started,
+    StartFailed,
+    nobody,
+)
+from pop_actors.actors.registry import Registry
+from pop_actors.errors import ActorError, AnswerFailed, Refused, StartRefused, Unavailable
+
+MAILBOX_LIMIT = 100_000
+FULL_AT = 0.8
+START_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Asked: the actor's base answers with the messages still waiting, so the asker knows that its loop turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class _StopRequest:
+    """The polite stop, queued behind what is there already."""
+
+
+class _Reply:
+    """A standard future where pykka expects one of its own."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: Future[Any] = Future()
+
+    def set(self, value: Any = None) -> None:
+        try:
+            self.future.set_result(value)
+        except InvalidStateError:  # the asker cancelled it
+            return
+
+    def set_exception(self, exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> None:
+        try:
+            self.future.set_exception(exc_info[1])
+        except InvalidStateError:  # the asker cancelled it
+            return
+
+
+class Actor(pykka.ThreadingActor):
+    """Base of every thread actor. Start it with `spawn`, or under a supervisor with `thread(ItsClass, **arguments)`.
+
+    It is an `Endpoint` (`tell`, `request`), a `Mailbox` and a `RunningChild`; all of that may be called from any
+    thread. A subclass with a constructor calls `super().__init__()`.
+    """
+
+    use_daemon_thread = True
+    mailbox_limit: ClassVar[int] = MAILBOX_LIMIT
+    starts_by_itself: ClassVar[bool] = False
+    """Whether the subclass calls `started()` some time after `on_start`, instead of the base right after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._launch = Launch(type(self).__name__, 1, nobody)
+        self._full_at = int(self.mailbox_limit * FULL_AT)
+        self.is_asked = False
+        """Whether who sent the present message waits for an answer."""
+        self._has_begun = False
+        self._is_up = False
+        self._up_since: float | None = None
+        self._is_closed = False
+        self._end_reason: ExitReason | None = None
+        self._busy_since: float | None = None
+        self._awaited: set[Any] = set()
+        self._awaited_lock = threading.Lock()
+        self._ended = threading.Event()
+
+    # What a subclass overrides.
+
+    def on_start(self) -> None:
+        """Called in the actor's thread before the first message. An exception is a failed start; no `on_stop` then."""
+
+    def on_stop(self) -> None:
+        """Called in the actor's thread after the last message, also when that failed; not where `on_start` did."""
+
+    def receive(self, message: Any) -> object:
+        """Take one message. What is returned answers an ask; a `Future` answers it once it is done.
+
+        `Refused` raised here is a declared no: the asker gets it and the actor lives on. Any other exception fails the
+        actor; an asker gets AnswerFailed. Messages a subclass does not know go to `super().receive(message)`.
+        """
+        raise Refused("unknown_message", f"{self.address} takes no {type(message).__name__}")
+
+    def on_stop_request(self) -> None:
+        """Called in the actor's thread when it is asked to stop. The base ends at once."""
+        self.end(SHUTDOWN)
+
+    # What others use, from any thread.
+
+    @classmethod
+    def spawn(
+        cls, address: str, registry: Registry, notify: Notify = nobody, /, epoch: int = 1, **arguments: Any
+    ) -> Self:
+        """Make and start one at `address`; `arguments` go to its constructor. What becomes of it goes to `notify`."""
+        actor = cls(**arguments)
+        actor._launch = Launch(address, epoch, notify, registry)
+        actor._start_actor_loop()
+        return actor
+
+    @classmethod
+    def start_and_wait(
+        cls,
+        address: str,
+        registry: Registry,
+        notify: Notify = nobody,
+        /,
+        timeout: float = START_SECONDS,
+        **arguments: Any,
+    ) -> Self:
+        """Like `spawn`, and return once it has started. StartRefused where it does not, or not within `timeout` s."""
+        outcome: Future[None] = Future()
+
+        def hear(notice: object) -> None:
+            if isinstance(notice, Started):
+                outcome.set_result(None)
+            elif isinstance(notice, StartFailed):
+                outcome.set_exception(StartRefused(f"{address} did not start: {notice.reason}"))
+            notify(cast("Any", notice))
+
+        actor = cls.spawn(address, registry, hear, **arguments)
+        try:
+            outcome.result(timeout)
+        except TimeoutError:
+            actor.request_stop()
+            raise StartRefused(f"{address} did not start within {timeout:g} s") from None
+        return actor
+
+    @property
+    def address(self) -> str:
+        """Where it is registered. Known from `on_start` on, not yet in the constructor."""
+        return self._launch.address
+
+    @property
+    def registry(self) -> Registry:
+        """Where it, and those it talks to, are found."""
+        return self._launch.registry
+
+    @property
+    def pid(self) -> int | None:
+        """A thread is no process of its own."""
+        return None
+
+    def tell(self, message: object) -> None:
+        """Put a message in the mailbox. Unavailable where it is full or the actor is gone."""
+        self._refuse_if_full()
+        if self._is_closed:
+            raise Unavailable(f"{self.address} is gone")
+        self.put(message)
+
+    def request(self, message: object) -> Future[Any]:
+        """Put a question in the mailbox; the future gets the answer, a `Refused`, or an `ActorError`."""
+        reply = _Reply()
+        try:
+            self._refuse_if_full()
+        except Unavailable as error:
+            reply.future.set_exception(error)
+            return reply.future
+        self.put(message, reply)
+        return reply.future
+
+    def put(self, message: object, reply: _Reply | None = None) -> None:
+        """Put a message in the mailbox whatever its limit: for what must not be lost. Dropped when it is gone."""
+        self.actor_inbox.put(Envelope(message, reply_to=cast("Any", reply)))
+        if self._is_closed:
+            self._turn_away()
+
+    def depth(self) -> int:
+        """Messages waiting."""
+        return cast("queue.SimpleQueue[Any]", self.actor_inbox).qsize()
+
+    def is_full(self) -> bool:
+        """Whether whoever can wait should not send now; `tell` and `request` refuse somewhat later."""
+        return self.depth() >= self._full_at
+
+    def request_stop(self, message: object | None = None) -> None:
+        """Ask it to end after what is in its mailbox: with `message` before, where one is given."""
+        if message is not None:
+            self.put(message)
+        self.put(_StopRequest())
+
+    def stop(self) -> None:
+        """Pykka's name for `request_stop`."""
+        self.request_stop()
+
+    def kill(self) -> bool:
+        """A thread cannot be killed."""
+        return False
+
+    def ping(self) -> None:
+        """Have its parent hear a `Beat` as soon as it has come to this message."""
+        self.request(Ping()).add_done_callback(self._beat)
+
+    def wait_ended(self, timeout: float | None) -> bool:
+        """Whether it is gone, waiting at most `timeout` seconds for it. Its parent has heard of it by then."""
+        return self._ended.wait(timeout)
+
+    def stop_and_wait(self, timeout: float) -> bool:
+        """Ask it to stop and wait; False where it is still there after `timeout` seconds."""
+        self.request_stop()
+        return self.wait_ended(timeout)
+
+    def busy_seconds(self) -> float:
+        """How long it has been at its present message; 0 while it waits for one."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def uptime(self) -> float:
+        """Seconds since it started; 0 before."""
+        return 0.0 if self._up_since is None else time.monotonic() - self._up_since
+
+    def snapshot(self) -> dict[str, Any]:
+        """What it is doing now, JSON-able. Called from other threads; a subclass adds its own keys."""
+        return {
+            "mailbox": self.depth(),
+            "busySeconds": round(self.busy_seconds(), 3),
+            "unanswered": len(self._awaited),
+        }
+
+    # What a subclass uses.
+
+    def tell_self(self, message: object) -> None:
+        """A message to itself, also from its own threads and timers; no limit. Unavailable when it is gone."""
+        if self._is_closed:
+            raise Unavailable(f"{self.address} is gone")
+        self.put(message)
+
+    def end(self, reason: ExitReason = NORMAL) -> None:
+        """End after the present message, for this reason. Only in its own thread."""
+        if self._end_reason is None:
+            self._end_reason = reason
+        self.actor_stopped.set()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is on its way out for a bad reason."""
+        return self._end_reason is not None and self._end_reason.is_abnormal
+
+    def started(self) -> None:
+        """Be found by others, and have the parent hear `Started`. Only with `starts_by_itself`, and once."""
+        self._is_up = True
+        self._up_since = time.monotonic()
+        self.registry.register(self.address, self)
+        self._launch.notify(Started())
+
+    # pykka's hooks: the loop, its three phases, and what ends it.
+
+    @staticmethod
+    def _create_actor_inbox() -> Any:
+        return queue.SimpleQueue()
+
+    def _start_actor_loop(self) -> None:
+        threading.Thread(target=self._actor_loop, name=self.address, daemon=self.use_daemon_thread).start()
+
+    def _actor_loop_setup(self) -> None:
+        try:
+            self.on_start()
+            self._has_begun = True
+            if not (self.starts_by_itself or self.actor_stopped.is_set()):
+                self.started()
+        except BaseException as error:  # noqa: BLE001 - every way out of a start is heard by the parent
+            self._handle_failure(type(error), error, error.__traceback__)
+
+    def _actor_loop_running(self) -> None:
+        while not self.actor_stopped.is_set():
+            envelope = self.actor_inbox.get()
+            self._busy_since = time.monotonic()
+            self._turn(envelope)
+            self._busy_since = None
+
+    def _turn(self, envelope: Envelope[Any]) -> None:
+        """One message. An exception goes to the asker; all but a refusal end the actor."""
+        reply = envelope.reply_to
+        self.is_asked = reply is not None
+        try:
+            answer = self._handle_receive(envelope.message)
+        except Refused as refusal:
+            if reply is None:
+                _log.warning("%s refused a %s it was told: %s", self.address, _name(envelope), refusal)
+            else:
+                reply.set_exception((type(refusal), refusal, None))
+        except BaseException as error:  # noqa: BLE001 - also a SystemExit ends this actor only, and answers its asker
+            self._handle_failure(type(error), error, error.__traceback__)
+            if reply is not None:
+                self._answer_failed(reply, f"{self.address} failed on a {_name(envelope)}: {_words(error)}")
+        else:
+            if reply is not None:
+                self._answer(reply, answer)
+
+    def _handle_receive(self, message: Any) -> Any:
+        if isinstance(message, Ping):
+            return self.depth()
+        if isinstance(message, _StopRequest):
+            return self.on_stop_request()
+        return super()._handle_receive(message)
+
+    def on_receive(self, message: Any) -> Any:
+        """Pykka's name for `receive`."""
+        return self.receive(message)
+
+    def _stop(self) -> None:
+        self.on_stop_request()
+
+    def _handle_failure(
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _log.error("%s failed", self.address, exc_info=cast("Any", (exception_type, exception_value, traceback)))
+        kind = "exit" if isinstance(exception_value, SystemExit) else "exception"
+        if self._end_reason is None or not self._end_reason.is_abnormal:
+            self._end_reason = ExitReason(cast("Any", kind), _words(exception_value))
+        self.actor_stopped.set()
+
+    def _actor_loop_teardown(self) -> None:
+        """Leave the registry, clean up, turn away who waits, and say good-bye; the last two whatever fails."""
+        self.registry.unregister(self.address, self)
+        try:
+            if self._has_begun:
+                self.on_stop()
+        except BaseException as error:  # noqa: BLE001 - a failing clean-up is the reason of the exit, and is heard
+            self._handle_failure(type(error), error, error.__traceback__)
+        finally:
+            self._is_closed = True
+            self._turn_away()
+            self._drop_awaited()
+            reason = self._end_reason or NORMAL
+            self._launch.notify(Exited(reason) if self._is_up else StartFailed(reason))
+            self._ended.set()
+
+    # Answers.
+
+    def _answer(self, reply: Any, answer: object) -> None:
+        if not isinstance(answer, Future):
+            reply.set(answer)
+            return
+        with self._awaited_lock:
+            self._awaited.add(reply)
+        answer.add_done_callback(lambda done: self._settle_late(reply, done))
+
+    def _settle_late(self, reply: Any, done: Future[Any]) -> None:
+        """In whatever thread completed the future: pass its result on, unless the actor died before."""
+        with self._awaited_lock:
+            if reply not in self._awaited:
+                return
+            self._awaited.remove(reply)
+        error = CancelledError("cancelled") if done.cancelled() else done.exception()
+        if error is None:
+            reply.set(done.result())
+        elif isinstance(error, Refused | ActorError):
+            reply.set_exception((type(error), error, None))
+        else:
+            _log.error("%s: an answer failed", self.address, exc_info=error)
+            self._answer_failed(reply, f"{self.address}: {_words(error)}")
+
+    def _drop_awaited(self) -> None:
+        with self._awaited_lock:
+            replies, self._awaited = self._awaited, set()
+        for reply in replies:
+            self._answer_gone(reply)
+
+    def _turn_away(self) -> None:
+        """Empty the mailbox of an actor that is gone. Whoever finds it closed after a `put` does so, too."""
+        lost = 0
+        inbox = cast("queue.SimpleQueue[Envelope[Any]]", self.actor_inbox)
+        while True:
+            try:
+                envelope = inbox.get_nowait()
+            except queue.Empty:
+                break
+            if envelope.reply_to is not None:
+                self._answer_gone(envelope.reply_to)
+            elif not isinstance(envelope.message, _StopRequest):
+                lost += 1
+        if lost:
+            _log.warning("%s is gone; %d messages were lost with it", self.address, lost)
+
+    def _answer_gone(self, reply: Any) -> None:
+        error = Unavailable(f"{self.address} is gone")
+        reply.set_exception((Unavailable, error, None))
+
+    def _answer_failed(self, reply: Any, text: str) -> None:
+        reply.set_exception((AnswerFailed, AnswerFailed(text), None))
+
+    def _refuse_if_full(self) -> None:
+        if self.depth() >= self.mailbox_limit:
+            raise Unavailable(f"{self.address}: mailbox full, {self.mailbox_limit} messages wait")
+
+    def _beat(self, answered: Future[Any]) -> None:
+        if not self._is_closed and answered.exception() is None:
+            self._launch.notify(Beat())
+
+    def __repr__(self) -> str:
+        state = "gone" if self._is_closed else "busy" if self._busy_since is not None else "idle"
+        return f"{type(self).__name__}({self.address}, {state}, {self.depth()} waiting)"
+
+
+def thread(actor: type[Actor], /, **arguments: Any) -> Callable[[Launch], Actor]:
+    """A starter for a `ChildSpec`: a thread actor of this class; `arguments` go to its constructor."""
+
+    def start(launch: Launch) -> Actor:
+        return actor.spawn(launch.address, launch.registry, launch.notify, epoch=launch.epoch, **arguments)
+
+    return start
+
+
+def _name(envelope: Envelope[Any]) -> str:
+    return type(envelope.message).__name__
+
+
+def _words(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,177 @@
+"""A process actor's end of its socket to the daemon: refs to others, its mailbox, its heartbeat.
+
+One thread reads frames, fills the mailbox, completes asks and sends heartbeats. It never runs the actor's code. When
+the daemon's end closes, the whole process group ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from pop_actors.actors.wire import REPLY, Envelope, FrameReader, Kind, Vocabulary
+from pop_actors.core.messages import Heartbeat
+from pop_actors.errors import AskTimeout, FrameRefused, Refused, Unavailable
+
+PARENT = "parent"
+UNAVAILABLE = "unavailable"
+FAILED = "failed"
+HEARTBEAT_SECONDS = 2.0
+RECEIVE_BYTES = 262144
+RETRY_SECONDS = 0.05
+
+
+class Link:
+    """The child's half of the wire. Thread-safe."""
+
+    def __init__(
+        self, connection: socket.socket, vocabulary: Vocabulary, address: str, epoch: int, frames: FrameReader
+    ) -> None:
+        """`frames` has read the stream so far."""
+        self.mailbox: SimpleQueue[object] = SimpleQueue()
+        self._socket = connection
+        self._vocabulary = vocabulary
+        self._address = address
+        self._epoch = epoch
+        self._frames = frames
+        self._sending = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, Future[Any]] = {}
+        self._owner = os.getpid()
+
+    def start(self, early: Sequence[Envelope] = ()) -> None:
+        """Begin reading and beating; `early` came before there was a link to take it."""
+        for envelope in early:
+            self._take(envelope)
+        threading.Thread(target=self._read_for_ever, name="link", daemon=True).start()
+
+    def ref(self, address: str) -> RemoteRef:
+        """A ref to an actor of the daemon, or of another process, by its address."""
+        return RemoteRef(self, address)
+
+    def send(self, to: str, kind: Kind, number: int, body: object) -> None:
+        """One frame out; blocks while the daemon does not read. FrameRefused where the body cannot be sent."""
+        frame = self._vocabulary.encode(Envelope(to, kind, number, body))
+        if os.getpid() != self._owner:
+            raise Unavailable("a forked copy of a process actor has no link; only the actor itself may send")
+        with self._sending:
+            try:
+                self._socket.sendall(frame)
+            except OSError as error:
+                raise Unavailable(f"the link to the daemon is down: {error}") from None
+
+    def request(self, to: str, message: object) -> Future[Any]:
+        """Ask without waiting."""
+        number = next(self._numbers)
+        future: Future[Any] = Future()
+        self._waiting[number] = future
+        try:
+            self.send(to, "ask", number, message)
+        except (FrameRefused, Unavailable) as error:
+            self._waiting.pop(number, None)
+            future.set_exception(error)
+        return future
+
+    def _read_for_ever(self) -> None:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        beats = itertools.count(1)
+        next_beat = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now >= next_beat:
+                next_beat = now + HEARTBEAT_SECONDS
+                self.send(PARENT, "tell", 0, Heartbeat(self._address, self._epoch, next(beats)))
+            if poll.poll(max(0.0, next_beat - now) * 1000):
+                self._receive()
+
+    def _receive(self) -> None:
+        try:
+            chunk = self._socket.recv(RECEIVE_BYTES)
+        except OSError:
+            chunk = b""
+        if not chunk:
+            os.killpg(0, signal.SIGKILL)
+        for payload in self._frames.feed(chunk):
+            self._take(self._vocabulary.decode(payload))
+
+    def _take(self, envelope: Envelope) -> None:
+        if envelope.kind == "tell":
+            self.mailbox.put(envelope.body)
+        elif envelope.kind == "ask":
+            self.mailbox.put(Question(envelope.body, envelope.id, self))
+        else:
+            future = self._waiting.pop(envelope.id, None)
+            if future is not None:
+                settle(future, envelope)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An ask that reached a process actor: `answer` it, once."""
+
+    message: object
+    number: int
+    link: Link
+
+    def answer(self, value: object) -> None:
+        """Send the answer, a plain JSON value."""
+        self.link.send(PARENT, REPLY, self.number, value)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRef:
+    """An address, seen from a process actor."""
+
+    link: Link
+    address: str
+
+    def tell(self, message: object) -> None:
+        self.link.send(self.address, "tell", 0, message)
+
+    def request(self, message: object) -> Future[Any]:
+        return self.link.request(self.address, message)
+
+    def ask(self, message: object, timeout: float) -> Any:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self.request(message).result(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise AskTimeout(f"{self.address} did not answer {type(message).__name__} in {timeout:g} s") from None
+            except Unavailable:
+                if time.monotonic() + RETRY_SECONDS > deadline:
+                    raise
+                time.sleep(RETRY_SECONDS)
+
+
+def settle(future: Future[Any], envelope: Envelope) -> None:
+    """Complete an ask's future from the frame that answers it."""
+    if envelope.kind == REPLY:
+        future.set_result(envelope.body)
+        return
+    refusal = envelope.body if isinstance(envelope.body, dict) else {}
+    code = str(refusal.get("code", FAILED))
+    message = str(refusal.get("message", ""))
+    if code == UNAVAILABLE:
+        future.set_exception(Unavailable(message))
+    else:
+        future.set_exception(Refused(code, message, refusal.get("details")))
+
+
+def refusal_body(error: BaseException) -> dict[str, Any]:
+    """The wire form of an error that answers an ask."""
+    if isinstance(error, Refused):
+        return {"code": error.code, "message": error.message, "details": error.details}
+    code = UNAVAILABLE if isinstance(error, Unavailable) else FAILED
+    return {"code": code, "message": f"{type(error).__name__}: {error}", "details": {}}

@@ -1,0 +1,248 @@
+"""Where processes come from: the forkserver with the runner preloaded, and a pool of idle workers kept warm.
+
+Starting an actor is a hand-over to an idle worker; a thread refills the pool. Nobody else starts processes.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import Protocol
+
+from pop_actors.actors import worker
+from pop_actors.actors.child import ExitReason
+from pop_actors.actors.hub import Hub, Port
+from pop_actors.actors.lifeline import Lifeline
+from pop_actors.actors.worker import NORMAL
+from pop_actors.core.messages import Exiting, Start
+from pop_actors.errors import Unavailable
+
+REAP_SECONDS = 2.0
+SLOWEST_RETRY_SECONDS = 5.0
+FREEZE = "pop_actors.actors.freeze"
+
+_log = logging.getLogger(__name__)
+
+
+class Client(Protocol):
+    """Who a worker is handed over to. Called in the host's, the hub's or the asker's thread; returns at once."""
+
+    def took(self, worker: Worker) -> None:
+        """This worker is the actor now; it is told what to be right after."""
+
+    def told(self) -> None:
+        """It was told; messages that follow reach the actor."""
+
+    def heard(self, message: object) -> None:
+        """The process told its parent something."""
+
+    def ended(self, reason: ExitReason) -> None:
+        """The process, and whatever was left in its group, is gone. Called once."""
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """One process of the pool, idle or handed over to a client."""
+
+    process: ForkServerProcess
+    pid: int
+    port: Port | None = None
+    client: Client | None = None
+    said_goodbye: str | None = None
+    is_dead: bool = False
+
+    def kill(self) -> bool:
+        """SIGKILL to the whole group. False where it is dead already."""
+        if self.is_dead:
+            return False
+        _signal(os.kill, self.pid)
+        _signal(os.killpg, self.pid)
+        return True
+
+
+def _signal(send: Callable[[int, int], None], pid: int) -> None:
+    try:
+        send(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+class ProcessHost:
+    """The forkserver, the pool and the thread that fills it. Thread-safe."""
+
+    def __init__(self, hub: Hub, preload: Sequence[str], warm: int) -> None:
+        """`warm` is how many idle workers to keep."""
+        self._hub = hub
+        self._preload = [*preload, FREEZE]
+        self._warm = warm
+        self._context: ForkServerContext = multiprocessing.get_context("forkserver")
+        self._lifeline = Lifeline()
+        self._change = threading.Condition()
+        self._idle: deque[Worker] = deque()
+        self._wanted: deque[tuple[Start, Client]] = deque()
+        self._dead: deque[Worker] = deque()
+        self._all: set[Worker] = set()
+        self._running = False
+        self._failures = 0
+        self._retry_at = 0.0
+        self._thread = threading.Thread(target=self._work_for_ever, name="process-host", daemon=True)
+
+    def start(self) -> None:
+        """Start the forkserver and begin to fill the pool."""
+        self._context.set_forkserver_preload(self._preload)
+        self._running = True
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Kill every process that is left and end. Complete when it returns; a second call does nothing."""
+        with self._change:
+            if not self._running:
+                return
+            self._running = False
+            self._change.notify_all()
+        self._thread.join(REAP_SECONDS)
+        self._lifeline.close()
+        for left in tuple(self._all):
+            left.kill()
+            self._reap(left)
+
+    def hand_over(self, start: Start, client: Client) -> None:
+        """Make a worker the actor that `start` describes: at once where one is idle, else as soon as there is one."""
+        with self._change:
+            worker_ = self._idle.popleft() if self._idle else None
+            if worker_ is None:
+                self._wanted.append((start, client))
+            else:
+                worker_.client = client
+            self._change.notify_all()
+        if worker_ is not None:
+            self._tell(worker_, start, client)
+
+    def _tell(self, worker_: Worker, start: Start, client: Client) -> None:
+        assert worker_.port is not None
+        client.took(worker_)
+        try:
+            worker_.port.tell(start)
+        except Unavailable:  # it died in the pool this instant; the client hears of it as of any death
+            _log.debug("worker %d died before it was told what to be", worker_.pid)
+        else:
+            client.told()
+
+    def snapshot(self) -> dict[str, int]:
+        """How many processes there are, and how many of them wait for work."""
+        with self._change:
+            return {"processes": len(self._all), "idle": len(self._idle), "wanted": len(self._wanted)}
+
+    def _work_for_ever(self) -> None:
+        while self._running:
+            with self._change:
+                self._change.wait_for(self._has_work, self._pause())
+                dead = tuple(self._dead)
+                self._dead.clear()
+            for gone in dead:
+                self._reap(gone)
+            if self._running and self._lacks_a_worker() and time.monotonic() >= self._retry_at:
+                self._add_one()
+
+    def _has_work(self) -> bool:
+        lacking = self._lacks_a_worker() and time.monotonic() >= self._retry_at
+        return not self._running or bool(self._dead) or lacking
+
+    def _pause(self) -> float | None:
+        return max(0.01, self._retry_at - time.monotonic()) if self._lacks_a_worker() else None
+
+    def _lacks_a_worker(self) -> bool:
+        return len(self._idle) < self._warm + len(self._wanted)
+
+    def _add_one(self) -> None:
+        try:
+            worker_ = self._spawn()
+        except OSError as error:
+            self._failures += 1
+            self._retry_at = time.monotonic() + min(SLOWEST_RETRY_SECONDS, 0.05 * 2**self._failures)
+            _log.error("no process can be started (%s); trying again", error)
+            return
+        self._failures = 0
+        with self._change:
+            wanted = self._wanted.popleft() if self._wanted else None
+            if wanted is None:
+                self._idle.append(worker_)
+            else:
+                worker_.client = wanted[1]
+        if wanted is not None:
+            self._tell(worker_, *wanted)
+
+    def _spawn(self) -> Worker:
+        ours, theirs = socket.socketpair()
+        try:
+            process = self._context.Process(target=worker.main, args=(theirs, self._lifeline.reader), name="worker")
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        pid = process.pid
+        assert pid is not None
+        worker_ = Worker(process, pid)
+        worker_.port = self._hub.attach(
+            ours, pid, lambda message: self._heard(worker_, message), lambda: self._died(worker_)
+        )
+        with self._change:
+            self._all.add(worker_)
+        return worker_
+
+    def _heard(self, worker_: Worker, message: object) -> None:
+        if isinstance(message, Exiting):
+            worker_.said_goodbye = message.reason
+        if worker_.client is not None:
+            worker_.client.heard(message)
+
+    def _died(self, worker_: Worker) -> None:
+        """In the hub's thread: the process is gone; whatever it left in its group goes, too."""
+        _signal(os.killpg, worker_.pid)
+        with self._change:
+            worker_.is_dead = True
+            if worker_ in self._idle:
+                self._idle.remove(worker_)
+            self._dead.append(worker_)
+            self._change.notify_all()
+        if worker_.said_goodbye is not None and worker_.client is not None:
+            worker_.client.ended(_reason_of_goodbye(worker_.said_goodbye))
+
+    def _reap(self, worker_: Worker) -> None:
+        """Collect the exit code, tell it where the process did not say good-bye, and let go of its descriptors."""
+        worker_.process.join(REAP_SECONDS)
+        code = worker_.process.exitcode
+        with self._change:
+            self._all.discard(worker_)
+        if worker_.client is None:
+            _log.warning("an idle worker (pid %d) ended: %s", worker_.pid, exit_reason(code))
+        elif worker_.said_goodbye is None:
+            worker_.client.ended(exit_reason(code))
+        if code is not None:
+            worker_.process.close()
+
+
+def _reason_of_goodbye(reason: str) -> ExitReason:
+    return ExitReason("normal") if reason == NORMAL else ExitReason("exception", reason)
+
+
+def exit_reason(code: int | None) -> ExitReason:
+    """What an exit without a good-bye means: by signal, by `os._exit`, or unknown (the forkserver died as well)."""
+    if code is not None and code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        return ExitReason("signal", name)
+    return ExitReason("exit", "exit code unknown" if code is None else f"exit code {code} without a good-bye")

@@ -1,0 +1,5 @@
+"""`python -m pop_actors.cli` is popctl."""
+
+from pop_actors.cli import main
+
+main()

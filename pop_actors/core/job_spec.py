@@ -1,0 +1,68 @@
+"""What a job's process is told to do: built by the daemon, plain JSON on the wire, read by the runner."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+
+class LlmDefaults(_Part):
+    """The pipeline's `llm` table. Fields that are None are left to the gateway."""
+
+    provider: str | None = None
+    model: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+
+class LlmOverride(_Part):
+    """The pipeline's `llmOverride`: beats whatever a task asks for."""
+
+    provider: str | None = None
+    model: str | None = None
+
+
+class TaskEntry(_Part):
+    """One task of the run, every default settled. `config` is merged; `timeout` and `stage_timeout` are seconds."""
+
+    name: str
+    task: str
+    config: dict[str, Any] = Field(default_factory=dict)
+    depends_on: tuple[str, ...] = ()
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    stage_timeout: Annotated[float, Field(gt=0)] = 300.0
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    max_refinements: Annotated[int, Field(ge=0)] = 2
+    on_refinement_exhausted: Literal["fail", "reject"] = "fail"
+    optional: bool = False
+    kind: Literal["staged", "python", "subprocess", "agent"] = "staged"
+
+
+class JobSpec(_Part):
+    """A run of a job, as its process gets it.
+
+    `directory` is the absolute path of the job's directory. `task_modules` gives for each registry key
+    `/abs/file.py` or `/abs/file.py:function`. `resumed` is False only where nothing is to be read back: the log holds
+    no run of a task. Times are seconds.
+    """
+
+    job_id: str
+    run_id: str
+    directory: str
+    root: str
+    pipeline: str
+    task_modules: dict[str, str]
+    entries: tuple[TaskEntry, ...]
+    llm: LlmDefaults = LlmDefaults()
+    llm_override: LlmOverride = LlmOverride()
+    mode: str = "production"
+    skip: tuple[str, ...] = ()
+    resumed: bool = False
+    retry_backoff_seconds: Annotated[float, Field(ge=0)] = 2.0
+    request_timeout: Annotated[float, Field(gt=0)] = 600.0

@@ -1,0 +1,42 @@
+"""Which task of a run may start, and when the run is over. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pop_actors.core.job_spec import TaskEntry
+
+# `waiting`: between two attempts. `passed`: failed, and optional, so that nothing hinges on it.
+State = Literal["pending", "running", "waiting", "done", "skipped", "passed", "failed"]
+MET: frozenset[State] = frozenset({"done", "skipped", "passed"})
+AT_WORK: frozenset[State] = frozenset({"running", "waiting"})
+
+
+def ready(entries: Sequence[TaskEntry], states: Mapping[str, State]) -> list[TaskEntry]:
+    """The tasks to start now, in the pipeline's order; none once a task has failed."""
+    if "failed" in states.values():
+        return []
+    return [
+        entry
+        for entry in entries
+        if states[entry.name] == "pending" and all(states[name] in MET for name in entry.depends_on)
+    ]
+
+
+def is_done(states: Mapping[str, State]) -> bool:
+    """Whether every task is done, skipped, or failed and optional."""
+    return all(state in MET for state in states.values())
+
+
+def upstream(entries: Sequence[TaskEntry], name: str) -> list[str]:
+    """The tasks this one builds on, directly or not, in the pipeline's order."""
+    needs = {entry.name: entry.depends_on for entry in entries}
+    found: set[str] = set()
+    open_ = list(needs[name])
+    while open_:
+        task = open_.pop()
+        if task not in found:
+            found.add(task)
+            open_ += needs[task]
+    return [entry.name for entry in entries if entry.name in found]

@@ -1,0 +1,63 @@
+"""How far one attempt of a task has come: what its stages gave, and therefore what comes next. No I/O.
+
+Rebuilt from the checkpoint after a crash by going the same way again over the stages it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from pop_actors.core.stages import SEED, STAGES, VALIDATION_STAGES, Passed, Run, Skip, Step, next_step
+from pop_actors.runner.checkpoint import Line
+
+
+class Progress:
+    """The data of one attempt. Used by the task's thread only."""
+
+    def __init__(self, seed: Any, defined: Collection[str], max_refinements: int) -> None:
+        self.outputs: dict[str, Any] = {SEED: seed}
+        self.output: Any = seed
+        self.previous_stage = SEED
+        self.flags: dict[str, Any] = {}
+        self.skipped: list[tuple[str, int]] = []
+        self._defined = defined
+        self._max_refinements = max_refinements
+        self._passed: list[Passed] = []
+
+    @property
+    def rounds(self) -> int:
+        """Refinement rounds begun."""
+        return self._passed[-1].round if self._passed else 0
+
+    @property
+    def never_ran(self) -> list[str]:
+        """Stages that were neither run nor passed over: the loop did not come to them."""
+        seen = {passed.stage for passed in self._passed}
+        return [stage for stage in STAGES if stage not in seen]
+
+    def next(self) -> Step:
+        """What comes next; stages the task does not define are passed over, and noted in `skipped`."""
+        while True:
+            step = next_step(self._passed, self._defined, self._max_refinements)
+            if not isinstance(step, Skip):
+                return step
+            self.skipped.append((step.stage, step.round))
+            self._passed.append(Passed(step.stage, step.round, self.flags))
+
+    def take(self, stage: str, number: int, output: Any, flags: dict[str, Any]) -> None:
+        """A stage has given its output; `flags` are the merged ones after it."""
+        self.outputs[stage] = output
+        self.flags = flags
+        if stage not in VALIDATION_STAGES:
+            self.output, self.previous_stage = output, stage
+        self._passed.append(Passed(stage, number, flags))
+
+    def retrace(self, find: Callable[[str, int], Line | None]) -> Line | None:
+        """Take from the checkpoint what it has. The failed stage that ended the attempt already, where there is one."""
+        while isinstance(step := self.next(), Run):
+            line = find(step.stage, step.round)
+            if line is None or not line.ok:
+                return line
+            self.take(line.stage, line.round, line.output, line.flags)
+        return None

@@ -1,0 +1,134 @@
+"""A task's papers: letter.json when an attempt begins and ends, output.json, execution-logs.json, failure details."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pop_actors.core.ids import timestamp
+from pop_actors.core.job_spec import JobSpec, TaskEntry
+from pop_actors.runner.checkpoint import Line
+from pop_actors.runner.failures import Failure
+from pop_actors.storage.files import read_json, readable_json, replace, sync_directory
+from pop_actors.storage.layout import JobDirectory, TaskDirectory
+
+
+class TaskRecord:
+    """The papers of one attempt. Used by the task's thread only."""
+
+    def __init__(self, job: JobDirectory, spec: JobSpec, entry: TaskEntry, attempt: int, upstream: Sequence[str]):
+        self.directory: TaskDirectory = job.task(entry.name)
+        self._logs = job.files("logs")
+        self._task = entry.name
+        self._letter: dict[str, Any] = {
+            "task": entry.name,
+            "jobId": spec.job_id,
+            "runId": spec.run_id,
+            "pipeline": spec.pipeline,
+            "mode": spec.mode,
+            "attempt": attempt,
+            "state": "running",
+            "config": entry.config,
+            "llm": spec.llm.model_dump(by_alias=True, exclude_none=True),
+            "llmOverride": spec.llm_override.model_dump(by_alias=True, exclude_none=True),
+            "upstream": list(upstream),
+            "startedAt": timestamp(time.time()),
+        }
+
+    def open(self) -> None:
+        """Write the letter that starts the attempt."""
+        self.directory.path.mkdir(parents=True, exist_ok=True)
+        replace(self.directory.letter, readable_json(self._letter))
+
+    def close_well(self, output: Any, lines: Sequence[Line], skipped: Sequence[tuple[str, int, str]]) -> None:
+        """Write what a task that succeeded leaves behind; on disk when this returns, the checkpoint apart."""
+        now = timestamp(time.time())
+        document = {self._task: {"content": output, "metadata": self._metadata(), "timestamp": now}}
+        replace(self.directory.output, readable_json(document), durable=True)
+        self._close("done", lines, skipped, now, None)
+        sync_directory(self.directory.path)
+
+    def close_badly(
+        self, failure: Failure, lines: Sequence[Line], skipped: Sequence[tuple[str, int, str]], last_output: Any
+    ) -> str:
+        """Write what a failed attempt leaves behind; the name of its file of details under files/logs."""
+        self._close("error", lines, skipped, timestamp(time.time()), failure)
+        name = f"{self._task}-failure-details.json"
+        details = {
+            "task": self._task,
+            "attempt": self._letter["attempt"],
+            "stage": failure.stage,
+            "reason": failure.reason,
+            "error": {"name": failure.error.name, "message": failure.error.message},
+            "stack": failure.error.stack,
+            "flags": _flags(lines),
+            "lastOutput": last_output,
+            "at": timestamp(time.time()),
+        }
+        self._logs.mkdir(parents=True, exist_ok=True)
+        replace(self._logs / name, readable_json(details))
+        return name
+
+    def _metadata(self) -> dict[str, Any]:
+        return {key: self._letter[key] for key in ("jobId", "runId", "attempt")}
+
+    def _close(
+        self,
+        state: str,
+        lines: Sequence[Line],
+        skipped: Sequence[tuple[str, int, str]],
+        now: str,
+        failure: Failure | None,
+    ) -> None:
+        own = [line for line in lines if line.attempt == self._letter["attempt"]]
+        end: dict[str, Any] = {
+            "state": state,
+            "startedAt": own[0].started_at if own else self._letter["startedAt"],
+            "endedAt": now,
+            "calls": [call for line in own for call in line.calls],
+            "validation": _flags(own),
+        }
+        if failure is not None:
+            end["error"] = {"stage": failure.stage, "reason": failure.reason, "message": failure.error.message}
+        replace(self.directory.letter, readable_json(self._letter | end))
+        entries = [*map(_entry, lines), *(_skipped(self._letter["attempt"], now, *skip) for skip in skipped)]
+        replace(self.directory.execution_logs, readable_json(entries))
+
+
+def read_output(job: JobDirectory, task: str) -> Any:
+    """The final output of a task that is done. StorageError or FileNotFoundError where its file was damaged or taken."""
+    return read_json(job.task(task).output)[task]["content"]
+
+
+def _flags(lines: Sequence[Line]) -> Mapping[str, Any]:
+    return lines[-1].flags if lines else {}
+
+
+def _entry(line: Line) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "timestamp": line.started_at,
+        "level": "info" if line.ok else "error",
+        "message": f"{line.stage} {'finished' if line.ok else 'failed'} after {line.ms:g} ms",
+        "stage": line.stage,
+        "round": line.round,
+        "attempt": line.attempt,
+        "ms": line.ms,
+        "ok": line.ok,
+    }
+    if line.failure is not None:
+        entry["reason"] = line.failure["reason"]
+        entry["error"] = line.failure["error"]["message"]
+    return entry
+
+
+def _skipped(attempt: int, now: str, stage: str, number: int, why: str) -> dict[str, Any]:
+    return {
+        "timestamp": now,
+        "level": "info",
+        "message": f"{stage} skipped: {why}",
+        "stage": stage,
+        "round": number,
+        "attempt": attempt,
+        "skipped": True,
+    }

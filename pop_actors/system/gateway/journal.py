@@ -1,0 +1,249 @@
+"""The journals of bought completions, one `llm-calls.jsonl` per job: what was sent, what was paid, what failed.
+
+The gateway's loop writes; a few threads wait for the disk in its stead. A settled call (paid, or failed and billed all
+the same) is found again by its key, so that it is never bought twice. Nothing here talks to a provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pop_actors.core.chat import Usage
+from pop_actors.core.events import CallPaid
+from pop_actors.errors import CallFailed, Damaged
+from pop_actors.storage.files import sync_directory
+from pop_actors.storage.jsonl import AppendLog
+from pop_actors.storage.layout import Workspace
+
+SYNC_THREADS = 4
+_BOOKED_FIELDS = frozenset({"task", "provider", "model", "usage", "costUsd", "at"})
+_log = logging.getLogger("pop_actors.gateway")
+
+
+class JobJournal:
+    """One job's journal, open. Whoever uses it holds it: it stays open while anyone does.
+
+    `append` does not wait for the disk, `durable` does; everybody who waits at the same time shares one fdatasync.
+    """
+
+    def __init__(self, log: AppendLog, inode: int, settled: dict[str, int], pool: ThreadPoolExecutor) -> None:
+        self.inode = inode  # tells this directory from another that got its name
+        self.holders = 0
+        self.gone = False
+        self._log = log
+        self._settled = settled
+        self._pool = pool
+        self._next: asyncio.Future[None] | None = None
+        self._syncing = False
+
+    @classmethod
+    def load(cls, path: Path, pool: ThreadPoolExecutor) -> JobJournal:
+        """Open it and find what is settled; reads the whole file. FileNotFoundError where its directory is gone."""
+        log = AppendLog(path)
+        try:
+            if not os.path.getsize(path):
+                sync_directory(path.parent)
+            settled = {record["key"]: offset for offset, record in _lines(path) if _is_settled(record)}
+            return cls(log, os.stat(path).st_ino, settled, pool)
+        except BaseException:
+            log.close()
+            raise
+
+    def settled(self, key: str) -> dict[str, Any] | None:
+        """The paid (or billed) record of that key."""
+        offset = self._settled.get(key)
+        if offset is None:
+            return None
+        record = self._log.read_line(offset)
+        if not isinstance(record, dict):
+            raise Damaged(f"{self._log.path}: no record at byte {offset}")
+        return record
+
+    def append(self, record: dict[str, Any]) -> int:
+        """Write a record; where it begins. CallFailed journal where the disk refuses."""
+        try:
+            return self._log.append([record])
+        except OSError as error:
+            raise self._refused(error) from None
+
+    async def settle(self, key: str, record: dict[str, Any]) -> None:
+        """Write a settled record and return when it is on disk. CallFailed journal where the disk refuses."""
+        offset = self.append(record)
+        await self._durable()
+        self._settled[key] = offset
+
+    async def _durable(self) -> None:
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        round_ = self._next
+        if not self._syncing:
+            self._sync()
+        await asyncio.shield(round_)
+
+    def _sync(self) -> None:
+        """Begin a sync for all who wait; those who come while it runs wait for the next one, begun when it ends."""
+        waiters, self._next = self._next, None
+        self._syncing = waiters is not None
+        if waiters is None:
+            return
+        done = asyncio.get_running_loop().run_in_executor(self._pool, self._log.sync)
+        done.add_done_callback(lambda outcome: self._synced(waiters, outcome))
+
+    def _synced(self, waiters: asyncio.Future[None], outcome: asyncio.Future[None]) -> None:
+        error = outcome.exception()
+        if error is None:
+            waiters.set_result(None)
+        else:
+            waiters.set_exception(self._refused(error))
+            waiters.exception()  # somebody may have stopped waiting
+        self._sync()
+
+    def _refused(self, error: BaseException) -> CallFailed:
+        return CallFailed("journal", f"{self._log.path} could not be written: {error}; see to the disk")
+
+    def close(self) -> None:
+        self._log.close()
+
+    def __repr__(self) -> str:
+        return f"JobJournal({len(self._settled)} settled, {self.holders} holders, {self._log!r})"
+
+
+class Journals:
+    """The open journals by job. Used by one event loop."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._open: dict[str, JobJournal] = {}
+        self._loading: dict[str, asyncio.Future[JobJournal]] = {}
+        self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="gateway-journal")
+
+    async def hold(self, job_id: str) -> JobJournal:
+        """The journal of a job in current/, kept open until `release`. CallFailed cancelled where it is not."""
+        path = self._workspace.job(job_id).calls
+        while (journal := self._open.get(job_id)) is None or journal.inode != _inode(path):
+            await self._load(job_id, path)
+        journal.holders += 1
+        journal.gone = False
+        return journal
+
+    def release(self, journal: JobJournal) -> None:
+        """Done with it; what nobody holds and no job needs is closed."""
+        journal.holders -= 1
+        if journal.gone:
+            self._close_if_free(journal)
+
+    def drop(self, job_id: str) -> None:
+        """The job's process ended: close and forget the journal once the last call is written, unless it comes back."""
+        journal = self._open.get(job_id)
+        if journal is not None:
+            journal.gone = True
+            self._close_if_free(journal)
+
+    def close(self) -> None:
+        """Close all of them. Only when no call is under way."""
+        for job_id in list(self._open):
+            self.drop(job_id)
+        self._pool.shutdown(wait=True)
+
+    async def _load(self, job_id: str, path: Path) -> None:
+        loading = self._loading.get(job_id)
+        if loading is None:
+            loop = asyncio.get_running_loop()
+            loading = loop.run_in_executor(self._pool, JobJournal.load, path, self._pool)
+            self._loading[job_id] = loading
+            loading.add_done_callback(lambda outcome: self._loaded(job_id, outcome))
+        try:
+            await asyncio.shield(loading)
+        except (FileNotFoundError, NotADirectoryError):
+            raise CallFailed("cancelled", f"job {job_id} has no directory in current/: it ended or was moved") from None
+        except OSError as error:
+            raise CallFailed("journal", f"{path} could not be opened: {error}") from None
+
+    def _loaded(self, job_id: str, outcome: asyncio.Future[JobJournal]) -> None:
+        del self._loading[job_id]
+        if outcome.exception() is not None:
+            return
+        self.drop(job_id)  # of another directory that had this name
+        self._open[job_id] = outcome.result()
+
+    def _close_if_free(self, journal: JobJournal) -> None:
+        if journal.holders:
+            return
+        journal.close()
+        self._open = {job_id: kept for job_id, kept in self._open.items() if kept is not journal}
+
+
+def paid_calls(path: Path | str, run_id: str | None = None) -> Iterator[CallPaid]:
+    """The event of each settled call in a journal, oldest first; only those of that run where one is given.
+
+    An absent journal has none. Broken lines are passed over.
+    """
+    try:
+        for _, record in _lines(path):
+            if _is_settled(record) and run_id in {None, record.get("runId")}:
+                yield paid_event(record)
+    except FileNotFoundError:
+        return
+
+
+def paid_event(record: dict[str, Any]) -> CallPaid:
+    """The event that books a settled record."""
+    usage = Usage.model_validate(record["usage"])
+    return CallPaid(
+        at=record["at"],
+        key=record["key"],
+        task=record["task"],
+        provider=record["provider"],
+        model=record["model"],
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_usd=record["costUsd"],
+    )
+
+
+def _is_settled(record: dict[str, Any]) -> bool:
+    """Money was spent: a reply came, or a failure that says what it used."""
+    return record.get("type") == "paid" or (record.get("type") == "failed" and "usage" in record)
+
+
+def _lines(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each whole record with its offset. What is not a record (a block lost in a power cut) is passed over."""
+    offset = 0
+    with open(path, "rb") as file:
+        for line in file:
+            record = _record(line)
+            if record is not None:
+                yield offset, record
+            elif line.endswith(b"\n"):
+                _log.warning("%s: the line at byte %d is no record of a call; passed over", path, offset)
+            offset += len(line)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("key"), str):
+        return None
+    if _is_settled(record) and not record.keys() >= _BOOKED_FIELDS:
+        return None
+    return record
+
+
+def _inode(path: Path) -> int:
+    """-1 where there is no such file."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return -1

@@ -1,0 +1,244 @@
+"""One call's way through the gateway: replay it, or wait, send, retry, write down and hand over.
+
+Owned by the gateway, which starts one per key; it runs as a task of its own, so that a purchase outlives its asker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pop_actors.core.chat import Usage
+from pop_actors.core.events import CallPaid
+from pop_actors.core.ids import timestamp
+from pop_actors.core.limits import GiveUp, Permit, after_failure
+from pop_actors.core.observations import CallAdmitted, CallEnded, CallQueued, CallReplayed, CallRetried, Feed
+from pop_actors.errors import CallFailed, Unavailable
+from pop_actors.providers.types import AttemptFailed, ProviderReply
+from pop_actors.system.gateway.call import Call, failed_record, paid_record, replay, sent_record
+from pop_actors.system.gateway.desk import Desk
+from pop_actors.system.gateway.journal import JobJournal, Journals, paid_event
+
+_log = logging.getLogger("pop_actors.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """What every purchase works with. `luck` is in [0, 1)."""
+
+    journals: Journals
+    feed: Feed
+    on_paid: Callable[[str, CallPaid], None]
+    max_retries: int
+    clock: Callable[[], float]
+    luck: Callable[[], float]
+
+    def now(self) -> str:
+        return timestamp(self.clock())
+
+
+class Purchase:
+    """`sending`: a request is on its way. `paid`: a reply is here. `job_gone`: nobody waits for it any more."""
+
+    task: asyncio.Task[dict[str, Any]]
+
+    def __init__(self, call: Call, deadline: float, desk: Desk, shop: Shop) -> None:
+        self.call = call
+        self.sending = False
+        self.paid = False
+        self.job_gone = False
+        self._deadline = deadline
+        self._desk = desk
+        self._shop = shop
+        self._account = desk.account(call.model)
+        self._loop = asyncio.get_running_loop()
+        self._retries = 0
+
+    def start(self, forget: Callable[[Purchase], None]) -> None:
+        """Begin; `forget` is called when it has ended."""
+
+        def ended(task: asyncio.Task[dict[str, Any]]) -> None:
+            forget(self)
+            if not task.cancelled():
+                task.exception()  # heard: where every asker has gone, nobody else will
+
+        self.task = self._loop.create_task(self._run())
+        self.task.add_done_callback(ended)
+
+    def cancel(self) -> None:
+        self.task.cancel()
+
+    async def _run(self) -> dict[str, Any]:
+        journal = await self._shop.journals.hold(self.call.job_id)
+        try:
+            settled = journal.settled(self.call.key)
+            if settled is None:
+                return await self._buy(journal)
+            self._account.replayed += 1
+            self._shop.feed.publish(CallReplayed(self.call.provider))
+            return replay(settled)
+        finally:
+            self._shop.journals.release(journal)
+
+    async def _buy(self, journal: JobJournal) -> dict[str, Any]:
+        self._desk.provider()  # refuse at once what has no key
+        permit = await self._admitted()
+        begun = self._loop.time()
+        self._account.in_flight += 1
+        outcome = "internal"
+        bill: ProviderReply | AttemptFailed | None = None
+        try:
+            bill = reply = await self._reply(journal, permit)
+            document = await self._deliver(journal, reply)
+        except AttemptFailed as failure:
+            outcome = failure.code
+            bill = failure
+            raise await self._failed(journal, failure) from None
+        except CallFailed as failure:
+            outcome = failure.code
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        else:
+            outcome = "ok"
+            return document
+        finally:
+            self._account.in_flight -= 1
+            self._ended(outcome, self._loop.time() - begun, bill)
+
+    async def _admitted(self) -> Permit:
+        """The first permit, with the wait for it told to whoever listens."""
+        begun = self._loop.time()
+        self._shop.feed.publish(CallQueued(self.call.provider))
+        self._account.waiting += 1
+        permit: Permit | None = None
+        try:
+            permit = await self._permit()
+        except CallFailed as failure:
+            self._account.failed += 1
+            self._account.note(failure, self._shop.now())
+            raise
+        finally:
+            self._account.waiting -= 1
+            waited = self._loop.time() - begun
+            self._shop.feed.publish(CallAdmitted(self.call.provider, waited, granted=permit is not None))
+        return permit
+
+    async def _permit(self) -> Permit:
+        call = self.call
+        tokens = self._desk.guess(call.model, call.size, call.request.max_tokens)
+        try:
+            return await self._desk.lane.enter(call.job_id, tokens, self._deadline, again=self._retries > 0)
+        except TimeoutError:
+            raise AttemptFailed("timeout", "the deadline came before the limits let it through", "permanent") from None
+
+    async def _reply(self, journal: JobJournal, permit: Permit) -> ProviderReply:
+        """Attempts until one succeeds. AttemptFailed when none does."""
+        while True:
+            try:
+                return await self._attempt(journal, permit)
+            except AttemptFailed as failure:
+                await self._rest(failure)
+            permit = await self._permit()
+
+    async def _attempt(self, journal: JobJournal, permit: Permit) -> ProviderReply:
+        tokens: float | None = None
+        try:
+            journal.append(sent_record(self.call, self._retries + 1, self._shop.now()))
+            self._account.requests += 1
+            self.sending = True
+            reply = await self._desk.provider().chat(self.call.request, self.call.model, self._deadline)
+        except AttemptFailed as failure:
+            tokens = self._learn(failure.usage) if failure.usage else _tokens_without_reply(failure)
+            raise
+        else:
+            self.paid = True
+            tokens = self._learn(reply.usage)
+            return reply
+        finally:
+            self.sending = False
+            self._desk.lane.leave(permit, tokens)
+
+    async def _rest(self, failure: AttemptFailed) -> None:
+        """Wait until the next attempt may be made. The failure itself where there is to be none."""
+        shop = self._shop
+        self._account.note(failure, shop.now())
+        if self.job_gone:
+            raise failure
+        remaining = self._deadline - self._loop.time()
+        decision = after_failure(
+            failure.fate, self._retries, shop.max_retries, failure.retry_after, remaining, shop.luck()
+        )
+        if isinstance(decision, GiveUp):
+            failure.details["gaveUp"] = decision.why
+            raise failure
+        self._retries += 1
+        self._account.retries += 1
+        shop.feed.publish(CallRetried(self.call.provider, self.call.model, failure.code))
+        await asyncio.sleep(decision.after)
+
+    async def _deliver(self, journal: JobJournal, reply: ProviderReply) -> dict[str, Any]:
+        record = paid_record(self.call, reply, self._shop.now())
+        await journal.settle(self.call.key, record)
+        self._book(record, reply.usage, reply.cost_usd)
+        document: dict[str, Any] = record["reply"]
+        return document
+
+    async def _failed(self, journal: JobJournal, failure: AttemptFailed) -> CallFailed:
+        """Write the failure down, book what it cost, and say it as the asker is to hear it."""
+        call = self.call
+        self._account.failed += 1
+        told = CallFailed(
+            failure.code,
+            f"{call.provider}, {call.model}: {failure.message}",
+            {**failure.details, "provider": call.provider, "model": call.model, "retries": self._retries},
+        )
+        record = failed_record(call, failure, told.message, self._shop.now())
+        if failure.usage is None:
+            journal.append(record)
+        else:
+            self.paid = True
+            await journal.settle(call.key, record)
+            self._book(record, failure.usage, failure.cost_usd)
+        return told
+
+    def _book(self, record: dict[str, Any], usage: Usage, cost_usd: float | None) -> None:
+        self._account.book(usage, cost_usd)
+        try:
+            self._shop.on_paid(self.call.job_id, paid_event(record))
+        except Unavailable:  # its start reads the journal, where the call stands
+            _log.warning("%s: a paid call could not be told to the status-writer now", self.call.job_id)
+
+    def _learn(self, usage: Usage) -> float:
+        """Correct the guess of tokens by what was used; the sum."""
+        self._account.guess.learn(self.call.size, usage.input_tokens, usage.output_tokens)
+        return usage.input_tokens + usage.output_tokens
+
+    def _ended(self, outcome: str, seconds: float, bill: ProviderReply | AttemptFailed | None) -> None:
+        usage = (bill.usage if bill else None) or Usage()
+        ended = CallEnded(
+            self.call.job_id,
+            self.call.provider,
+            self.call.model,
+            outcome,
+            seconds,
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cached_tokens,
+            usage.reasoning_tokens,
+            bill.cost_usd if bill else None,
+        )
+        self._shop.feed.publish(ended)
+
+    def __repr__(self) -> str:
+        doing = "paid" if self.paid else "sending" if self.sending else "waiting"
+        return f"Purchase({self.call.job_id}, {self.call.provider}, {self.call.model}, {doing})"
+
+
+def _tokens_without_reply(failure: AttemptFailed) -> float | None:
+    """None: it may have been worked on, so what was reserved stands."""
+    return None if failure.fate == "ambiguous" else 0.0

@@ -1,0 +1,108 @@
+"""What a job's process is told to do, put together from the job's own files and the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pop_actors.config import Settings
+from pop_actors.core.job_spec import JobSpec, LlmDefaults, LlmOverride, TaskEntry
+from pop_actors.core.seed import parse_seed
+from pop_actors.core.status import Document
+from pop_actors.errors import Refused, SeedRejected, StorageError
+from pop_actors.storage.catalogue import Catalogue, ResolvedPipeline
+from pop_actors.storage.files import read_json
+from pop_actors.storage.layout import JobDirectory
+from pop_actors.system import messages as m
+
+
+@dataclass(frozen=True, slots=True)
+class RestartBasis:
+    """What a restart is planned on: the tasks in order, each with those it waits for."""
+
+    depends_on: Mapping[str, tuple[str, ...]]
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(self.depends_on)
+
+
+class JobSpecs:
+    """Builds specs. Asked by the scheduler only."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
+        self._settings = settings
+        self._workspace = settings.workspace
+        self._catalogue = catalogue
+
+    def fresh(self, seed: m.SeedFound, run_id: str) -> JobSpec:
+        """For a job that was claimed this moment."""
+        return self._spec(seed.job_id, run_id, seed.pipeline, seed.mode, seed.skip, resumed=False)
+
+    def resumed(self, document: Document) -> JobSpec:
+        """For a job of current/, from its own copies of seed and pipeline and the task registry as it is now.
+
+        SeedRejected or StorageError where these cannot be read any more.
+        """
+        job_id = document["id"]
+        directory = self._workspace.job(job_id)
+        pipeline = self._pipeline(directory, document["pipeline"])
+        seed = parse_seed(_read(directory.seed), job_id, self._settings.jobs.seed_max_bytes)
+        return self._spec(job_id, document["pipelineId"], pipeline, document["mode"], tuple(seed.skip), resumed=True)
+
+    def for_restart(self, job_id: str, document: Document | None) -> RestartBasis:
+        """For a new run of a job that ended. Refused where there is no such job, or its pipeline cannot run now."""
+        directory = self._workspace.job(job_id) if document is not None else self._workspace.finished(job_id)
+        try:
+            known = document or read_json(directory.status)
+            pipeline = self._pipeline(directory, known["pipeline"])
+        except FileNotFoundError:
+            raise Refused("not_found", f"there is no job {job_id}; see: popctl list --all") from None
+        except (SeedRejected, StorageError) as error:
+            raise Refused("invalid_pipeline", str(error)) from None
+        return RestartBasis({entry.name: entry.depends_on for entry in pipeline.pipeline.tasks})
+
+    def _pipeline(self, directory: JobDirectory, slug: str) -> ResolvedPipeline:
+        return self._catalogue.for_run(slug, _read(directory.pipeline))
+
+    def _spec(
+        self,
+        job_id: str,
+        run_id: str,
+        resolved: ResolvedPipeline,
+        mode: str,
+        skip: tuple[str, ...],
+        *,
+        resumed: bool,
+    ) -> JobSpec:
+        pipeline = resolved.pipeline
+        override = pipeline.llm_override
+        return JobSpec(
+            job_id=job_id,
+            run_id=run_id,
+            directory=str(self._workspace.job(job_id).path),
+            root=str(self._settings.root),
+            pipeline=resolved.slug,
+            task_modules=resolved.task_modules,
+            entries=tuple(
+                TaskEntry.model_validate(entry.model_dump(include=set(TaskEntry.model_fields)))
+                for entry in pipeline.tasks
+            ),
+            llm=LlmDefaults.model_validate(pipeline.llm.model_dump()),
+            llm_override=LlmOverride() if override is None else LlmOverride.model_validate(override.model_dump()),
+            mode=mode,
+            skip=skip,
+            resumed=resumed,
+            retry_backoff_seconds=self._settings.tasks.retry_backoff_seconds,
+            request_timeout=self._settings.gateway.request_timeout_seconds,
+        )
+
+
+def _read(path: object) -> bytes:
+    try:
+        with open(str(path), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{path}: {error}") from None

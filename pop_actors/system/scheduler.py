@@ -1,0 +1,327 @@
+"""The scheduler: which seed becomes a job next, how many run at once, and what operators ask of jobs.
+
+The watcher tells it of seeds, the status-writer of claims, the jobs supervisor of ends. It decides and tells; it does
+no I/O beyond asking the catalogue for a pipeline.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from pop_actors.actors.actor import Actor
+from pop_actors.actors.process_actor import Ref
+from pop_actors.core import events as e
+from pop_actors.core.ids import run_id, timestamp
+from pop_actors.core.restart_plan import tasks_to_reset
+from pop_actors.core.status import Document
+from pop_actors.errors import PopError, Refused
+from pop_actors.system import messages as m
+from pop_actors.system.board import Board
+from pop_actors.system.job_specs import JobSpecs
+
+CLAIM_RETRY_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Resume:
+    """Scheduler → itself: this job waits for a slot."""
+
+    job_id: str
+
+
+class Scheduler(Actor):
+    """Owns the queue of seeds and the slots."""
+
+    def __init__(
+        self,
+        max_running: int,
+        board: Board,
+        specs: JobSpecs,
+        is_complete: Callable[[str], bool],
+        status_writer: Ref,
+        jobs: Ref,
+        watcher: Ref,
+    ) -> None:
+        super().__init__()
+        self._max_running = max_running
+        self._board = board
+        self._specs = specs
+        self._is_complete = is_complete
+        self._status_writer = status_writer
+        self._jobs = jobs
+        self._watcher = watcher
+        self._queue: list[tuple[tuple[int, int, str], m.SeedFound]] = []
+        self._parked: dict[str, list[m.SeedFound]] = {}
+        self._held_locks: dict[str, str] = {}
+        self._to_resume: deque[str] = deque()
+        self._claiming: set[str] = set()
+        self._running: set[str] = set()
+        self._stopping: dict[str, list[Future[Any]]] = {}
+        self._claims_seeds = True
+        self._starts_jobs = True
+        self._retry_at = 0.0
+        self._all_quiet: list[Future[Any]] = []
+        self._handlers: dict[type, Callable[[Any], object]] = {
+            m.SeedFound: self._seed_found,
+            m.SeedGone: self._seed_gone,
+            m.Claimed: self._claimed,
+            m.ClaimFailed: self._claim_failed,
+            m.StatusWriterUp: self._status_writer_up,
+            m.JobsUp: self._jobs_up,
+            m.JobEnded: self._job_ended,
+            m.StopJob: self._stop_job,
+            m.RestartJob: self._restart_job,
+            m.SetClaiming: self._set_claiming,
+            m.SuspendAll: self._suspend_all,
+            _Resume: self._resume,
+        }
+
+    def receive(self, message: object) -> object:
+        answer = self._handlers[type(message)](message)
+        self._fill_slots()
+        return answer
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            **super().snapshot(),
+            "waitingSeeds": self._board.seed_count(),
+            "running": len(self._running),
+            "slots": self._max_running,
+            "claiming": self._claims_seeds,
+        }
+
+    @property
+    def claims_seeds(self) -> bool:
+        """Whether seeds become jobs now; off while an operator has paused it, or the service stops."""
+        return self._claims_seeds and self._starts_jobs
+
+    # Seeds
+
+    def _seed_found(self, seed: m.SeedFound) -> None:
+        if seed.job_id in self._claiming or self._board.job(seed.job_id) is not None:
+            return
+        known = self._board.seed(seed.job_id)
+        self._board.put_seed(seed)
+        if known is None or known.rank != seed.rank:
+            heapq.heappush(self._queue, (seed.rank, seed))
+
+    def _seed_gone(self, message: m.SeedGone) -> None:
+        self._board.drop_seed(message.job_id)
+
+    def _claimed(self, message: m.Claimed) -> None:
+        job_id = message.seed.job_id
+        self._claiming.discard(job_id)
+        if job_id in self._stopping:
+            self._note_stopped(job_id)
+            return
+        self._running.add(job_id)
+        self._jobs.tell(m.StartJob(self._specs.fresh(message.seed, message.run_id), epoch=1))
+
+    def _claim_failed(self, message: m.ClaimFailed) -> None:
+        self._claiming.discard(message.job_id)
+        self._unpark(message.job_id)
+        for asker in self._stopping.pop(message.job_id, ()):
+            asker.set_exception(Refused("not_found", f"{message.job_id} is no job: {message.why}"))
+        if message.retry:
+            self._retry_at = time.monotonic() + CLAIM_RETRY_SECONDS
+
+    def _status_writer_up(self, message: m.StatusWriterUp) -> None:  # noqa: ARG002  (one shape for every handler)
+        """Claims without an answer are undone; their seeds lie in pending/ and the watcher is to find them anew."""
+        for job_id in self._claiming:
+            self._unpark(job_id)
+            self._watcher.tell(m.LookAgain(job_id))
+        self._claiming.clear()
+
+    # Slots
+
+    def _fill_slots(self) -> None:
+        while self._starts_jobs and len(self._running) + len(self._claiming) < self._max_running:
+            if not (self._resume_one() or self._claim_one()):
+                return
+
+    def _resume_one(self) -> bool:
+        if not self._to_resume:
+            return False
+        job_id = self._to_resume.popleft()
+        document = self._board.job(job_id)
+        if document is None or document["state"] not in {"pending", "running"}:
+            return True
+        try:
+            spec = self._specs.resumed(document)
+        except PopError as error:
+            self._note(job_id, _cannot_load(error))
+            return True
+        self._running.add(job_id)
+        start = m.StartJob(spec, document["epoch"] + 1)
+        if document["state"] == "pending":
+            self._jobs.tell(start)
+        else:
+            lost = e.ProcessDown(at=timestamp(time.time()), cause="lost", detail="the service was down")
+            noted = self._status_writer.request(m.Note(job_id, lost))
+            noted.add_done_callback(lambda _: self._jobs.tell(start))
+        return True
+
+    def _claim_one(self) -> bool:
+        if not self._claims_seeds or time.monotonic() < self._retry_at:
+            return False
+        seed = self._next_seed()
+        if seed is None:
+            return False
+        self._board.drop_seed(seed.job_id)
+        self._claiming.add(seed.job_id)
+        self._held_locks.update(dict.fromkeys(seed.conflicts, seed.job_id))
+        now = time.time()
+        self._status_writer.tell(m.Claim(seed, run_id(now, secrets.token_hex(3))))
+        return True
+
+    def _next_seed(self) -> m.SeedFound | None:
+        """The first in rank that nothing holds back; held ones are parked at what they wait for."""
+        while self._queue:
+            _, seed = heapq.heappop(self._queue)
+            if self._board.seed(seed.job_id) is not seed:
+                continue
+            obstacle = self._obstacle(seed)
+            if obstacle is None:
+                return seed
+            self._parked.setdefault(obstacle, []).append(seed)
+        return None
+
+    def _obstacle(self, seed: m.SeedFound) -> str | None:
+        """The job this seed must wait for, or the job that holds what it conflicts over."""
+        for job_id in seed.depends_on:
+            if not self._is_complete(job_id):
+                return job_id
+        return next((self._held_locks[lock] for lock in seed.conflicts if lock in self._held_locks), None)
+
+    def _unpark(self, job_id: str) -> None:
+        """A job has ended: what waited for it is looked at again."""
+        for lock in [lock for lock, holder in self._held_locks.items() if holder == job_id]:
+            del self._held_locks[lock]
+        for seed in self._parked.pop(job_id, ()):
+            heapq.heappush(self._queue, (seed.rank, seed))
+
+    # Jobs
+
+    def _jobs_up(self, message: m.JobsUp) -> None:  # noqa: ARG002
+        """Nothing runs now: everything unfinished is to be taken up, oldest first."""
+        self._running.clear()
+        unfinished = [job for job in self._board.jobs() if job["state"] in {"pending", "running"}]
+        unfinished.sort(key=lambda job: (job["createdAt"], job["id"]))
+        self._to_resume = deque(job["id"] for job in unfinished if job["id"] not in self._claiming)
+
+    def _job_ended(self, message: m.JobEnded) -> None:
+        self._running.discard(message.job_id)
+        self._unpark(message.job_id)
+        if message.job_id in self._stopping:
+            self._note_stopped(message.job_id)
+        elif self._starts_jobs and self._is_unaccounted(message.job_id):
+            self._note(message.job_id, _left_silently())
+        if not self._running and not self._claiming:
+            for asker in self._all_quiet:
+                asker.set_result(None)
+            self._all_quiet.clear()
+
+    def _is_unaccounted(self, job_id: str) -> bool:
+        """Whether a job's process is gone for good while its status says that it runs."""
+        document = self._board.job(job_id)
+        return document is not None and document["state"] == "running"
+
+    def _stop_job(self, message: m.StopJob) -> Future[Any]:
+        job_id = message.job_id
+        answer: Future[Any] = Future()
+        if self._board.seed(job_id) is not None:
+            raise Refused("waiting", f"{job_id} is a seed that waits in pending/; remove its file to withdraw it")
+        document = self._board.job(job_id)
+        if document is None and job_id not in self._claiming:
+            raise Refused("not_found", f"there is no unfinished job {job_id}; see: popctl list --all")
+        if document is not None and document["state"] in {"stopped", "error"}:
+            raise Refused("not_running", f"{job_id} has ended already ({document['state']})")
+        self._stopping.setdefault(job_id, []).append(answer)
+        if job_id in self._running:
+            self._jobs.tell(m.EndJob(job_id, suspend=False))
+        elif job_id not in self._claiming:
+            self._note_stopped(job_id)
+        return answer
+
+    def _note_stopped(self, job_id: str) -> None:
+        askers = self._stopping.pop(job_id)
+        document = self._board.job(job_id)
+        if document is None or document["state"] not in {"pending", "running"}:
+            state = "done" if document is None else document["state"]
+            for asker in askers:
+                asker.set_result(state)
+            return
+
+        def answer(_: Future[Any]) -> None:
+            for asker in askers:
+                asker.set_result("stopped")
+
+        noted = self._status_writer.request(m.Note(job_id, e.JobStopped(at=timestamp(time.time()))))
+        noted.add_done_callback(answer)
+
+    def _restart_job(self, message: m.RestartJob) -> Future[Any]:
+        if message.job_id in self._running or message.job_id in self._claiming:
+            raise Refused("running", f"{message.job_id} is running; stop it first: popctl stop {message.job_id}")
+        plan = self._specs.for_restart(message.job_id, self._board.job(message.job_id))
+        reset = tasks_to_reset(plan.depends_on, message.from_task, only=message.only)
+        now = time.time()
+        event = e.JobRestarted(
+            at=timestamp(now), run_id=run_id(now, secrets.token_hex(3)), reset=reset, tasks=plan.task_names
+        )
+        answer: Future[Any] = Future()
+        begun = self._status_writer.request(m.BeginRun(message.job_id, event))
+        begun.add_done_callback(lambda done: self._begun(done, answer))
+        return answer
+
+    def _begun(self, done: Future[Document], answer: Future[Any]) -> None:
+        """In the status-writer's thread: tell the operator, and have the job queued by a message to oneself."""
+        error = done.exception()
+        if error is not None:
+            answer.set_exception(error)
+            return
+        document = done.result()
+        self.tell_self(_Resume(document["id"]))
+        answer.set_result({"id": document["id"], "pipelineId": document["pipelineId"]})
+
+    def _resume(self, message: _Resume) -> None:
+        self._to_resume.append(message.job_id)
+
+    def _note(self, job_id: str, event: e.Event) -> None:
+        self._status_writer.tell(m.Note(job_id, event))
+
+    # The service
+
+    def _set_claiming(self, message: m.SetClaiming) -> None:
+        self._claims_seeds = message.on
+        _log.info("claiming of seeds is %s", "on" if message.on else "off")
+
+    def _suspend_all(self, message: m.SuspendAll) -> Future[Any]:  # noqa: ARG002
+        self._starts_jobs = False
+        quiet: Future[Any] = Future()
+        for job_id in self._running:
+            self._jobs.tell(m.EndJob(job_id, suspend=True))
+        if self._running or self._claiming:
+            self._all_quiet.append(quiet)
+        else:
+            quiet.set_result(None)
+        return quiet
+
+
+def _cannot_load(error: PopError) -> e.JobFailed:
+    info = e.ErrorInfo(name=type(error).__name__, message=f"the job cannot go on: {error}")
+    return e.JobFailed(at=timestamp(time.time()), reason="load", error=info)
+
+
+def _left_silently() -> e.JobFailed:
+    info = e.ErrorInfo(name="ProcessLeft", message="the job's process left without saying how the run ended")
+    return e.JobFailed(at=timestamp(time.time()), reason="crashed", error=info)

@@ -1,0 +1,271 @@
+"""The status-writer actor. Jobs and the daemon's actors tell it what happened; it appends, folds, and makes durable.
+
+Told events are written at once and become tasks-status.json within `COALESCE_SECONDS`. Asked ones are barriers: all
+that wait are made durable together (one fsync a job and group) before their askers go on. Where the disk refuses, the
+lines are kept and tried again each `RETRY_SECONDS`; barriers wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from pop_actors.actors.actor import Actor
+from pop_actors.actors.process_actor import Ref
+from pop_actors.actors.timers import Timers
+from pop_actors.core import events as e
+from pop_actors.core import observations as seen
+from pop_actors.core.ids import seconds_of, timestamp
+from pop_actors.core.messages import Record
+from pop_actors.core.states import ENDED
+from pop_actors.errors import Damaged, Refused, SeedRejected, Unavailable
+from pop_actors.storage.claims import NotASeed, SeedChanged, reject
+from pop_actors.storage.layout import Workspace
+from pop_actors.system import messages as m
+from pop_actors.system.board import Board
+from pop_actors.system.status_writer import moves
+from pop_actors.system.status_writer.job_record import JobRecord
+
+COALESCE_SECONDS = 0.05
+RETRY_SECONDS = 1.0
+SYNC_THREADS = 4
+
+_log = logging.getLogger(__name__)
+
+
+class StatusWriter(Actor):
+    """Owns `current/`: every job's log and status, claims, rejections and finishes."""
+
+    def __init__(
+        self, workspace: Workspace, board: Board, feed: seen.Feed, timers: Timers, scheduler: Ref, watcher: Ref
+    ) -> None:
+        super().__init__()
+        self._workspace = workspace
+        self._board = board
+        self._feed = feed
+        self._timers = timers
+        self._scheduler = scheduler
+        self._watcher = watcher
+        self._jobs: dict[str, JobRecord] = {}
+        self._barriers: list[tuple[JobRecord, Future[Any]]] = []
+        self._dirty: dict[str, JobRecord] = {}
+        self._events_since_flush = 0
+        self._flush_is_due = False
+        self._flush_is_coming = False
+        self._disk_refuses = False
+        self._syncers = ThreadPoolExecutor(SYNC_THREADS, "fsync")
+        self._handlers: dict[type, Callable[[Any], object]] = {
+            Record: self._record,
+            m.Note: self._note,
+            m.Flush: lambda _: self._flush(),
+            m.Claim: self._claim,
+            m.TurnDown: self._turn_down,
+            m.BeginRun: self._begin_run,
+        }
+
+    def on_start(self) -> None:
+        for record in moves.settle(self._workspace):
+            self._jobs[record.job_id] = record
+            self._board.put_job(record.document)
+        self._scheduler.tell(m.StatusWriterUp())
+
+    def on_stop(self) -> None:
+        self._flush()
+        for record in self._jobs.values():
+            record.close()
+        self._syncers.shutdown(wait=False)
+
+    def receive(self, message: object) -> object:
+        return self._handlers[type(message)](message)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {**super().snapshot(), "jobs": len(self._jobs), "diskRefuses": self._disk_refuses}
+
+    @property
+    def disk_refuses(self) -> bool:
+        """Whether the last write failed; work waits until one succeeds."""
+        return self._disk_refuses
+
+    # What happened
+
+    def _record(self, message: Record) -> Future[Any] | None:
+        record = self._jobs.get(message.job_id)
+        if record is None:
+            raise Refused("not_found", f"job {message.job_id} is not running here")
+        try:
+            events = [e.event_from(document) for document in message.events]
+        except Damaged as error:
+            raise Refused("bad_event", str(error)) from None
+        return self._take(record, [event for event in events if record.is_new(event)])
+
+    def _note(self, message: m.Note) -> Future[Any] | None:
+        record = self._jobs.get(message.job_id)
+        if record is None:
+            _log.debug("%s of job %s came after its end", message.event.type, message.job_id)
+            return None
+        return self._take(record, [message.event])
+
+    def _take(self, record: JobRecord, events: list[e.Event]) -> Future[Any] | None:
+        """Fold and append. Where somebody asked, the future is done once everything so far is on disk."""
+        for event in events:
+            try:
+                record.take(event)
+            except (KeyError, ValueError) as error:
+                raise Refused("bad_event", f"{event.type} makes no sense for job {record.job_id}: {error}") from None
+            self._watch_first_stage(record, event)
+            self._feed.publish(seen.JobChanged(record.job_id, event, record.document))
+        self._events_since_flush += len(events)
+        self._board.put_job(record.document)
+        self._dirty[record.job_id] = record
+        self._append(record)
+        if not self.is_asked:
+            self._flush_later()
+            return None
+        barrier: Future[Any] = Future()
+        self._barriers.append((record, barrier))
+        self._flush_next()
+        return barrier
+
+    def _watch_first_stage(self, record: JobRecord, event: e.Event) -> None:
+        if record.seen_at is not None and isinstance(event, e.StageStarted):
+            self._feed.publish(seen.FirstStage(record.job_id, time.monotonic() - record.seen_at))
+            record.seen_at = None
+
+    def _append(self, record: JobRecord) -> None:
+        try:
+            record.write()
+        except OSError as error:
+            self._disk_says_no(error)
+
+    # Making it durable
+
+    def _flush_next(self) -> None:
+        """Flush after what is in the mailbox now: all barriers that wait there share one round of fsyncs."""
+        if not self._flush_is_coming:
+            self._flush_is_coming = True
+            self.tell_self(m.Flush())
+
+    def _flush_later(self, seconds: float = COALESCE_SECONDS) -> None:
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._timers.after(seconds, self._flush_is_due_now)
+
+    def _flush_is_due_now(self) -> None:
+        with contextlib.suppress(Unavailable):  # this incarnation is over; the next one starts from the log
+            self.tell_self(m.Flush())
+
+    def _flush(self) -> None:
+        self._flush_is_coming = self._flush_is_due = False
+        barriers, self._barriers = self._barriers, []
+        began = time.monotonic()
+        try:
+            self._make_durable({record.job_id: record for record, _ in barriers})
+        except OSError as error:
+            self._barriers = barriers + self._barriers
+            self._disk_says_no(error)
+            return
+        self._disk_refuses = False
+        for _, barrier in barriers:
+            barrier.set_result(None)
+        self._feed.publish(seen.StatusWritten(len(barriers), self._events_since_flush, time.monotonic() - began))
+        self._events_since_flush = 0
+
+    def _make_durable(self, hinged_on: dict[str, JobRecord]) -> None:
+        dirty = list(self._dirty.values())
+        for record in dirty:
+            record.write()
+        self._sync(list(hinged_on.values()))
+        ended = [record for record in dirty if record.document["state"] in ENDED and not record.has_parted]
+        for record in dirty:
+            if record.is_stale_on_disk and record.document["state"] != "done":
+                record.write_status(durable=record.document["state"] in ENDED)
+        self._finish(ended)
+        self._dirty = {}
+
+    def _sync(self, records: list[JobRecord]) -> None:
+        if len(records) == 1:
+            records[0].sync()
+        else:
+            for _ in self._syncers.map(JobRecord.sync, records):
+                pass
+
+    def _disk_says_no(self, error: OSError) -> None:
+        if not self._disk_refuses:
+            _log.error("the disk refuses (%s): jobs wait at their next barrier until it takes writes again", error)
+        self._disk_refuses = True
+        self._flush_later(RETRY_SECONDS)
+
+    # Ends
+
+    def _finish(self, ended: list[JobRecord]) -> None:
+        done = [record for record in ended if record.document["state"] == "done"]
+        if done:
+            moves.finish(self._workspace, done, timestamp(time.time()), again=self._disk_refuses)
+        for record in ended:
+            if record.is_rejected:
+                moves.reject_job(self._workspace, record, time.time())
+            self._part_with(record)
+
+    def _part_with(self, record: JobRecord) -> None:
+        record.has_parted = True
+        record.close()
+        outcome = "rejected" if record.is_rejected else record.document["state"]
+        if outcome in {"done", "rejected"}:
+            self._jobs.pop(record.job_id, None)
+            self._board.drop_job(record.job_id)
+        seconds = time.time() - seconds_of(record.document["createdAt"])
+        self._feed.publish(seen.JobFinished(record.job_id, record.document["pipeline"], outcome, seconds))
+
+    # Beginnings
+
+    def _claim(self, message: m.Claim) -> None:
+        seed = message.seed
+        try:
+            record, created = moves.claim(self._workspace, seed, message.run_id, timestamp(time.time()))
+        except SeedRejected as error:
+            self._turn_down(m.TurnDown(seed.job_id, error.reason, error.message))
+            self._scheduler.tell(m.ClaimFailed(seed.job_id, error.message, retry=False))
+        except (FileNotFoundError, NotASeed):
+            self._scheduler.tell(m.ClaimFailed(seed.job_id, "the seed has left the drop box", retry=False))
+        except SeedChanged:
+            self._scheduler.tell(m.ClaimFailed(seed.job_id, "the seed was changed", retry=False))
+            self._watcher.tell(m.LookAgain(seed.job_id))
+        except OSError as error:
+            self._disk_says_no(error)
+            self._scheduler.tell(m.ClaimFailed(seed.job_id, str(error), retry=True))
+        else:
+            self._begin(record, created, seed)
+            self._scheduler.tell(m.Claimed(seed, message.run_id))
+
+    def _begin(self, record: JobRecord, created: e.JobCreated, seed: m.SeedFound) -> None:
+        record.seen_at = seed.seen_at
+        self._jobs[record.job_id] = record
+        self._board.put_job(record.document)
+        self._feed.publish(seen.SeedClaimed(record.job_id, created.pipeline))
+        self._feed.publish(seen.JobChanged(record.job_id, created, record.document))
+
+    def _turn_down(self, message: m.TurnDown) -> None:
+        try:
+            reject(self._workspace, message.job_id, message.reason, message.message, time.time())
+        except NotASeed:
+            return
+        except OSError as error:
+            self._disk_says_no(error)
+            self._timers.after(RETRY_SECONDS, lambda: self._watcher.tell(m.LookAgain(message.job_id)))
+            return
+        self._feed.publish(seen.SeedTurnedDown(message.job_id, message.reason, message.message))
+
+    def _begin_run(self, message: m.BeginRun) -> Future[Any]:
+        record = self._jobs.get(message.job_id)
+        if record is None:
+            record = moves.reopen(self._workspace, message.job_id)
+            self._jobs[message.job_id] = record
+        self._take(record, [message.event])
+        answer: Future[Any] = Future()
+        _, barrier = self._barriers[-1]
+        barrier.add_done_callback(lambda _: answer.set_result(record.document))
+        return answer

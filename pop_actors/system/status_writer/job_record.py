@@ -1,0 +1,77 @@
+"""One unfinished job as the status writer holds it: its log, the fold of it, and what is not on disk yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pop_actors.core.events import Event, JobRejected, JobRestarted, event_document
+from pop_actors.core.states import ENDED
+from pop_actors.core.status import Document, fold
+from pop_actors.storage.files import readable_json, replace
+from pop_actors.storage.jsonl import AppendLog
+from pop_actors.storage.layout import JobDirectory
+
+
+class JobRecord:
+    """The log is appended first; the document is its fold. Lines the disk refused are kept and go first next time."""
+
+    def __init__(self, directory: JobDirectory, document: Document, last: tuple[int, int]) -> None:
+        """`last` is the newest (epoch, seq) in the log: what comes again is dropped."""
+        self.directory = directory
+        self.document = document
+        self.last = last
+        self.seen_at: float | None = None
+        self.is_stale_on_disk = False
+        self.is_rejected = False
+        self.has_parted = document["state"] in ENDED
+        self._log: AppendLog | None = None
+        self._unwritten: list[dict[str, Any]] = []
+
+    @property
+    def job_id(self) -> str:
+        return str(self.document["id"])
+
+    def is_new(self, event: Event) -> bool:
+        """Whether this event was not recorded before. Events of the daemon itself (epoch 0) always are new."""
+        return event.epoch == 0 or (event.epoch, event.seq) > self.last
+
+    def take(self, event: Event) -> None:
+        """Fold an event; it reaches the log with the next `write`. ValueError, KeyError where it makes no sense here."""
+        self.document = fold(self.document, event)
+        if event.epoch:
+            self.last = (event.epoch, event.seq)
+        self.is_rejected = self.is_rejected or isinstance(event, JobRejected)
+        if isinstance(event, JobRestarted):
+            self.has_parted = self.is_rejected = False
+        self._unwritten.append(event_document(event))
+        self.is_stale_on_disk = True
+
+    def write(self) -> None:
+        """Append what is new to the log. OSError where the disk refuses: nothing is lost, call it again."""
+        if self._unwritten:
+            self._open_log().append(self._unwritten)
+            self._unwritten = []
+
+    def sync(self) -> None:
+        """Return once the log is on disk."""
+        if self._log is not None:
+            self._log.sync()
+
+    def write_status(self, *, durable: bool = False) -> None:
+        """Put tasks-status.json in place."""
+        replace(self.directory.status, readable_json(self.document), durable=durable)
+        self.is_stale_on_disk = False
+
+    def close(self) -> None:
+        """Let go of the log's descriptor; it is opened again when needed."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _open_log(self) -> AppendLog:
+        if self._log is None:
+            self._log = AppendLog(self.directory.events)
+        return self._log
+
+    def __repr__(self) -> str:
+        return f"JobRecord({self.job_id}, {self.document['state']}, last {self.last}, {len(self._unwritten)} unwritten)"

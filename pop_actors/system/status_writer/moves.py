@@ -1,0 +1,72 @@
+"""The durable moves of job directories, in terms of job records: claim, finish, reject, reopen, and what a start finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pop_actors.core.events import JobCreated, event_document
+from pop_actors.core.status import fold, run_line
+from pop_actors.errors import Refused, SeedRejected, StorageError
+from pop_actors.storage import claims, recovery
+from pop_actors.storage import finish as finishing
+from pop_actors.storage.files import readable_json
+from pop_actors.storage.jsonl import json_line
+from pop_actors.storage.layout import Workspace
+from pop_actors.system import messages as m
+from pop_actors.system.status_writer.job_record import JobRecord
+
+
+def settle(workspace: Workspace) -> Iterator[JobRecord]:
+    """Finish what was half done; a record for every job that is not finished. Processes are not touched."""
+    for job in recovery.settle(workspace).unfinished:
+        yield JobRecord(workspace.job(job.job_id), job.document, job.last)
+
+
+def claim(workspace: Workspace, seed: m.SeedFound, run_id: str, at: str) -> tuple[JobRecord, JobCreated]:
+    """Make a seed a job's directory. Errors as `storage.claims.claim`."""
+    attached = claims.attachments(workspace, seed.job_id)
+    created = JobCreated(
+        at=at,
+        id=seed.job_id,
+        run_id=run_id,
+        name=seed.name,
+        pipeline=seed.pipeline.slug,
+        mode=seed.mode,
+        tasks=seed.pipeline.pipeline.task_names,
+        attached=attached,
+    )
+    document = fold(None, created)
+    files = claims.JobFiles(
+        pipeline=seed.pipeline.content,
+        events=json_line(event_document(created)),
+        status=readable_json(document),
+        attached=attached,
+    )
+    if not claims.claim(workspace, seed.job_id, seed.file, files):
+        raise SeedRejected("duplicate_job", f"there is a job {seed.job_id} already; give the seed another file name")
+    return JobRecord(workspace.job(seed.job_id), document, (0, 0)), created
+
+
+def finish(workspace: Workspace, records: Sequence[JobRecord], at: str, *, again: bool) -> None:
+    """Move jobs whose log ends with JobDone to complete/. `again`: it may have been tried before."""
+    finished = [
+        finishing.FinishedJob(record.job_id, run_line(record.document, at), readable_json(record.document))
+        for record in records
+    ]
+    finishing.finish_all(workspace, finished, recovering=again)
+
+
+def reject_job(workspace: Workspace, record: JobRecord, now: float) -> None:
+    """Move a job whose quality was not good enough to rejected/; `now` in seconds since the epoch."""
+    message = (record.document["error"] or {}).get("message", "")
+    finishing.reject_job(workspace, record.job_id, "quality", message, now, readable_json(record.document))
+
+
+def reopen(workspace: Workspace, job_id: str) -> JobRecord:
+    """The record of a finished job, brought back to current/. Refused `not_found` where there is none."""
+    try:
+        finishing.reopen(workspace, job_id)
+    except StorageError:
+        raise Refused("not_found", f"there is no job {job_id}; see: popctl list --all") from None
+    job = recovery.read_job(workspace, job_id)
+    return JobRecord(workspace.job(job_id), job.document, job.last)

@@ -1,0 +1,179 @@
+"""The status is the fold of the log: in one go or step by step, forwards only, without touching what was handed out."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+from pop_actors.core import events as e
+from pop_actors.core.states import JOB_STATES
+from pop_actors.core.status import fold, fold_all, run_line, summary
+
+TASKS = ("a", "b", "c")
+ERROR = e.ErrorInfo(name="ValueError", message="no")
+
+
+def created(at: str = "t00", **more: Any) -> e.JobCreated:
+    return e.JobCreated(at=at, id="j", run_id="r1", name="n", pipeline="p", mode="production", tasks=TASKS, **more)
+
+
+def folded(*events: e.Event) -> dict[str, Any]:
+    document = fold_all([created(), *events])
+    assert document is not None
+    return document
+
+
+tasks = st.sampled_from(TASKS)
+stages = st.sampled_from(["ingestion", "inference", "parsing"])
+numbers = st.integers(min_value=0, max_value=9)
+stamps = st.integers(min_value=0, max_value=99).map("t{:02d}".format)
+costs = st.none() | st.floats(min_value=0, max_value=1)
+later_events: st.SearchStrategy[e.Event] = st.one_of(
+    st.builds(e.JobRestarted, at=stamps, run_id=st.just("r2"), reset=st.just(("b", "c")), tasks=st.just(TASKS)),
+    st.builds(e.JobStarted, at=stamps, pid=numbers),
+    st.builds(e.ProcessDown, at=stamps, cause=st.just("signal")),
+    st.builds(e.JobSuspended, at=stamps),
+    st.builds(e.TaskStarted, at=stamps, task=tasks, attempt=numbers),
+    st.builds(e.StageStarted, at=stamps, task=tasks, stage=stages, round=numbers),
+    st.builds(e.StageFinished, at=stamps, task=tasks, stage=stages),
+    st.builds(e.FileWritten, at=stamps, task=tasks, kind=st.sampled_from(["artifacts", "logs", "tmp"]), name=stages),
+    st.builds(
+        e.CallPaid, at=stamps, key=stages, task=tasks, provider=st.just("p"), model=st.just("m"),
+        input_tokens=numbers, output_tokens=numbers, cost_usd=costs,
+    ),
+    st.builds(
+        e.AttemptFailed, at=stamps, task=tasks, attempt=numbers, stage=stages, reason=st.just("timeout"),
+        error=st.just(ERROR), retry_in=st.just(1.0),
+    ),
+    st.builds(e.TaskDone, at=stamps, task=tasks, attempt=numbers, execution_time=st.just(1.0), refinements=numbers),
+    st.builds(
+        e.TaskFailed, at=stamps, task=tasks, attempt=numbers, stage=stages, reason=st.just("flags"), error=st.just(ERROR)
+    ),
+    st.builds(e.TaskSkipped, at=stamps, task=tasks, reason=st.just("asked")),
+    st.builds(e.JobDone, at=stamps),
+    st.builds(e.JobFailed, at=stamps, reason=st.just("budget"), error=st.just(ERROR)),
+    st.builds(e.JobRejected, at=stamps, task=tasks, stage=stages, message=st.just("m")),
+    st.builds(e.JobStopped, at=stamps),
+)  # fmt: skip
+logs = st.lists(later_events, max_size=25)
+
+
+@given(logs, st.integers(min_value=0, max_value=25))
+def test_folding_in_two_parts_is_folding_at_once(events: list[e.Event], cut: int) -> None:
+    """A status writer that starts again in the middle of a log arrives at the same document."""
+    log = [created(), *events]
+    assert fold_all(log[cut:], fold_all(log[:cut])) == fold_all(log)
+
+
+@given(logs)
+def test_a_document_once_handed_out_never_changes(events: list[e.Event]) -> None:
+    """Readers in other threads may keep what they were given."""
+    document = fold(None, created())
+    handed_out = [(document, copy.deepcopy(document))]
+    for event in events:
+        document = fold(document, event)
+        handed_out.append((document, copy.deepcopy(document)))
+    assert all(now == then for now, then in handed_out)
+
+
+@given(logs)
+def test_every_document_is_json_within_its_bounds(events: list[e.Event]) -> None:
+    """Progress stays within 0 and 100, time and money never go back, states are known ones."""
+    before = fold(None, created())
+    for event in events:
+        after = fold(before, event)
+        assert json.loads(json.dumps(after)) == after
+        assert 0 <= after["progress"] <= 100
+        assert after["state"] in JOB_STATES
+        assert after["lastUpdated"] >= before["lastUpdated"]
+        assert after["costUsd"] >= before["costUsd"]
+        assert set(after["tasks"]) == set(TASKS)
+        before = after
+
+
+def test_a_log_begins_with_its_creation() -> None:
+    """Anything else first is refused, and an empty log has no status."""
+    with pytest.raises(ValueError, match="JobCreated"):
+        fold(None, e.JobStarted(at="t", pid=1))
+    assert fold_all([]) is None
+
+
+def test_a_run_from_start_to_end() -> None:
+    """The story of a good run: current and stage follow, files and tokens add up, nothing is current at the end."""
+    document = folded(
+        e.JobStarted(at="t01", pid=1),
+        e.TaskStarted(at="t02", task="a", attempt=1),
+        e.StageStarted(at="t03", task="a", stage="inference"),
+        e.CallPaid(
+            at="t04", key="k", task="a", provider="o", model="m", input_tokens=5, output_tokens=7, cost_usd=0.25
+        ),
+        e.FileWritten(at="t05", task="a", kind="artifacts", name="a.json"),
+        e.FileWritten(at="t05", task="a", kind="artifacts", name="a.json"),
+    )
+    assert (document["state"], document["current"], document["currentStage"]) == ("running", "a", "inference")
+    assert (document["costUsd"], document["tokens"]) == (0.25, {"input": 5, "output": 7})
+    assert document["files"] == document["tasks"]["a"]["files"] == {"artifacts": ["a.json"], "logs": [], "tmp": []}
+    assert document["tasks"]["a"]["tokenUsage"] == [["o:m", 5, 7, 0.25]]
+    document = fold(document, e.TaskDone(at="t06", task="a", attempt=1, execution_time=12.5, refinements=1))
+    assert (document["progress"], document["tasks"]["a"]["artifacts"]) == (
+        33,
+        ["output.json", "letter.json", "execution-logs.json"],
+    )
+    document = fold_all(
+        [
+            e.TaskSkipped(at="t07", task="b", reason="asked"),
+            e.TaskDone(at="t08", task="c", attempt=2, execution_time=1.0),
+            e.JobDone(at="t09"),
+        ],
+        document,
+    )
+    assert document is not None
+    assert (document["state"], document["progress"], document["current"]) == ("done", 100, None)
+    line = run_line(document, "t09")
+    assert (line["totalExecutionTime"], line["totalRefinementAttempts"], line["attempts"]) == (13.5, 1, 3)
+    assert (line["finalArtifacts"], line["startedAt"], line["finishedAt"]) == (["a", "c"], "t02", "t09")
+    assert summary(document)["state"] == "done"
+
+
+def test_a_failure_says_where_and_why() -> None:
+    """`current`, `currentStage` and `error` keep the place after the end."""
+    document = folded(
+        e.TaskStarted(at="t01", task="b", attempt=1),
+        e.TaskFailed(at="t02", task="b", attempt=3, stage="parsing", reason="exception", error=ERROR),
+        e.JobFailed(at="t03", task="b", stage="parsing", reason="exception", error=ERROR),
+    )
+    assert (document["state"], document["current"], document["currentStage"]) == ("error", "b", "parsing")
+    assert document["error"] == {
+        "task": "b", "stage": "parsing", "reason": "exception", "name": "ValueError", "message": "no",
+    }  # fmt: skip
+    assert (document["tasks"]["b"]["failedStage"], document["tasks"]["b"]["attempts"]) == ("parsing", 3)
+
+
+def test_a_crash_keeps_the_run_and_counts_a_restart() -> None:
+    """Run id, task states and attempts stay."""
+    before = folded(e.TaskStarted(at="t01", task="a", attempt=2))
+    after = fold(before, e.ProcessDown(at="t02", cause="signal"))
+    assert (after["restarts"], after["pipelineId"]) == (1, "r1")
+    assert after["tasks"] == before["tasks"]
+
+
+def test_a_new_run_keeps_done_tasks_and_what_came_with_the_seed() -> None:
+    """Reset tasks are as new, their files leave the index; attached files belong to no task and stay."""
+    document = fold_all(
+        [
+            created(attached=("data.csv",)),
+            e.FileWritten(at="t01", task="a", kind="artifacts", name="a.json"),
+            e.FileWritten(at="t01", task="b", kind="artifacts", name="b.json"),
+            e.TaskDone(at="t02", task="a", attempt=1, execution_time=1.0),
+            e.JobFailed(at="t03", task="b", reason="flags", error=ERROR),
+            e.JobRestarted(at="t04", run_id="r2", reset=("b", "c"), tasks=TASKS),
+        ]
+    )
+    assert document is not None
+    assert (document["pipelineId"], document["state"], document["error"]) == ("r2", "pending", None)
+    assert document["files"]["artifacts"] == ["data.csv", "a.json"]
+    assert (document["tasks"]["a"]["state"], document["tasks"]["b"]["state"]) == ("done", "pending")
+    assert document["progress"] == 33
