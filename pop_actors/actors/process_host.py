@@ -225,9 +225,9 @@ class ProcessHost:
         code = worker_.process.exitcode
         with self._change:
             self._all.discard(worker_)
-        if worker_.client is None:
+        if worker_.client is None and self._running:
             _log.warning("an idle worker (pid %d) ended: %s", worker_.pid, exit_reason(code))
-        elif worker_.said_goodbye is None:
+        elif worker_.client is not None and worker_.said_goodbye is None:
             worker_.client.ended(exit_reason(code))
         if code is not None:
             worker_.process.close()

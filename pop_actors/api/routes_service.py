@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 
 from pop_actors.api.envelope import Answer, answer, fault
 from pop_actors.api.parts import FAULTS, MUTATION_FAULTS, Parts
@@ -42,7 +42,7 @@ def service_routes(parts: Parts) -> APIRouter:
     async def pipeline(slug: str) -> Response:
         return answer(await run(control.pipeline, slug))
 
-    @router.get("/events", response_class=EventStream, summary="What happens, as it happens (SSE)")
+    @router.get("/events", response_class=StreamingResponse, summary="What happens, as it happens (SSE)")
     async def events(
         job_id: Annotated[str | None, Query(alias="jobId")] = None,
         follow: bool = True,

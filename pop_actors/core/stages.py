@@ -86,8 +86,12 @@ def next_step(passed: Sequence[Passed], defined: Collection[str], max_refinement
         return Fail(last.stage, "validation")
     if last.stage == "integration":
         return Finish()
-    if last.stage != "validateQuality":
-        return _enter(_NEXT[last.stage], last.round, defined)
+    if last.stage == "validateQuality":
+        return _after_quality(last, defined, max_refinements)
+    return _enter(_NEXT[last.stage], last.round, defined)
+
+
+def _after_quality(last: Passed, defined: Collection[str], max_refinements: int) -> Step:
     if last.flags.get(NEEDS_REFINEMENT) is True:
         if last.round >= max_refinements:
             return Fail(last.stage, "quality")

@@ -7,12 +7,14 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from pop_actors.errors import CallFailed
 from pop_actors.runner.clockwork import Deadline
 from pop_actors.runner.failures import HOPELESS_CODES
+from pop_actors.runner.forks import here_only
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
@@ -60,7 +62,7 @@ class _Batch:
             except Empty:
                 return
             try:
-                self._results[number] = self._deadline.share(lambda number=number: self._try(self.items[number]))  # type: ignore[misc]  # mypy cannot type a default
+                self._results[number] = self._deadline.share(partial(self._try, self.items[number]))
             except BaseException as error:  # noqa: BLE001  (raised again in the stage's thread)
                 self._errors[number] = error
 
@@ -78,7 +80,7 @@ class _Batch:
         return self._call(item)
 
     def _call(self, item: Any) -> Any:
-        return settled(self._fn(item), self._deadline)
+        return here_only(lambda: settled(self._fn(item), self._deadline))
 
     def outcome(self) -> list[Any]:
         if not self._errors:

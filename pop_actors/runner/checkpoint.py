@@ -1,6 +1,6 @@
 """checkpoint.jsonl: one line per finished stage of a task, so that a finished stage never runs again.
 
-The task's thread appends; nobody else writes it. A line is one write; it is fsynced once, before the task counts as done.
+The task's thread appends; nobody else writes it. A line is one write; they are fsynced once, at the attempt's end.
 """
 
 from __future__ import annotations

@@ -35,27 +35,29 @@ class EventStream:
         self._buffer: list[dict[str, Any]] = []
         self._is_over = False
 
-    def note(self, kind: type[Event], **fields: Any) -> None:
+    def note(self, kind: type[Event], /, **fields: Any) -> None:
         """Something that may wait for the next frame."""
         with self._lock:
             self._add(kind, fields)
 
-    def report(self, kind: type[Event], **fields: Any) -> None:
+    def report(self, kind: type[Event], /, **fields: Any) -> None:
         """Something to be seen now: it goes out at once, behind what waits."""
         with self._lock:
             self._add(kind, fields)
             if self._buffer:
                 self._status_writer.tell(self._take())
 
-    def confirm(self) -> None:
-        """Return once everything noted so far is on disk. AskTimeout where the status writer does not answer."""
+    def confirm(self, kind: type[Event], /, **fields: Any) -> None:
+        """Return once this and everything before it is on disk. AskTimeout where the status writer does not answer."""
         with self._lock:
+            self._add(kind, fields)
             if self._buffer:
                 self._status_writer.ask(self._take(), BARRIER_SECONDS)
 
-    def end(self) -> None:
-        """The last `confirm`: what comes after it is of no run, and is dropped."""
+    def end(self, kind: type[Event], /, **fields: Any) -> None:
+        """Confirm the run's last event: what comes after it is of no run, and is dropped."""
         with self._lock:
+            self._add(kind, fields)
             record, self._is_over = self._take(), True
             try:
                 self._status_writer.ask(record, BARRIER_SECONDS)

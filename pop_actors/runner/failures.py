@@ -1,4 +1,4 @@
-"""What a failed stage means: the contract's reason for every exception, and whether another attempt could help. Pure."""
+"""What a failed stage means: the contract's reason for every exception, whether another attempt could help. Pure."""
 
 from __future__ import annotations
 

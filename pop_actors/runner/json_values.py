@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-
 MAX_LEVELS = 200
 _SMALLEST, _BIGGEST = -(2**63), 2**64 - 1
 _SHOWN_CHARACTERS = 80

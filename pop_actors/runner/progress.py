@@ -53,11 +53,10 @@ class Progress:
             self.output, self.previous_stage = output, stage
         self._passed.append(Passed(stage, number, flags))
 
-    def retrace(self, find: Callable[[str, int], Line | None]) -> Line | None:
-        """Take from the checkpoint what it has. The failed stage that ended the attempt already, where there is one."""
+    def retrace(self, find: Callable[[str, int], Line | None]) -> None:
+        """Take from the checkpoint what it has, up to the first stage that is still to run."""
         while isinstance(step := self.next(), Run):
             line = find(step.stage, step.round)
             if line is None or not line.ok:
-                return line
+                return
             self.take(line.stage, line.round, line.output, line.flags)
-        return None

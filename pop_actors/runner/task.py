@@ -7,10 +7,9 @@ runner itself (a full disk, a lost daemon) is raised, and ends the process.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from pop_actors.actors.process_actor import Ref
 from pop_actors.core import events as e
 from pop_actors.core.ids import timestamp
 from pop_actors.core.job_spec import JobSpec, TaskEntry
-from pop_actors.core.stages import Fail, Finish
+from pop_actors.core.stages import SEED, STAGES, Fail, Finish
 from pop_actors.runner.batch import settled
 from pop_actors.runner.capture import Capture
 from pop_actors.runner.checkpoint import Checkpoint, Line
@@ -26,7 +25,8 @@ from pop_actors.runner.clockwork import Clockwork, Deadline
 from pop_actors.runner.context import Material, Meta, StageContext
 from pop_actors.runner.event_stream import EventStream
 from pop_actors.runner.failures import Failure, failure_from, failure_of, flagged
-from pop_actors.runner.json_values import merged_flags, plain, result_of
+from pop_actors.runner.forks import here_only
+from pop_actors.runner.json_values import InvalidResult, merged_flags, plain, result_of
 from pop_actors.runner.llm import Caller, Choice, Llm, choice_of_config
 from pop_actors.runner.progress import Progress
 from pop_actors.runner.task_io import FileIndex, TaskIO
@@ -153,17 +153,17 @@ class Attempt:
 
         deadline = self._deadline()
         self._start(LOAD, 0, deadline)
-        started = time.time()
+        started, clock = time.time(), time.perf_counter()
         try:
             with self._captured(LOAD, 0):
-                handlers = deadline.guard(lambda: _here_only(load))
+                handlers = deadline.guard(lambda: here_only(load))
         except BaseException as error:  # noqa: BLE001  (whatever a task's code raises is that task's failure)
             failure = failure_of(error, LOAD)
-            ms = _milliseconds_since(started)
+            ms = _milliseconds_since(clock)
             self._append(LOAD, 0, timestamp(started), ms, failure=failure)
             self._finished(LOAD, 0, ms, ok=False)
             return failure
-        self._finished(LOAD, 0, _milliseconds_since(started), ok=True)
+        self._finished(LOAD, 0, _milliseconds_since(clock), ok=True)
         return handlers
 
     def _go_through(self, handlers: Mapping[str, Handler]) -> Outcome:
@@ -200,12 +200,14 @@ class Attempt:
         output, flags = None, self._progress.flags
         try:
             with self._captured(stage, number):
-                output, flags = deadline.guard(lambda: _here_only(lambda: self._result(stage, handler, context, deadline)))
+                output, flags = deadline.guard(
+                    lambda: here_only(lambda: self._result(stage, handler, context, deadline))
+                )
                 io.close(ok=True)
         except BaseException as error:  # noqa: BLE001  (whatever a task's code raises is that task's failure)
             failure = failure_of(error, stage)
             io.close(ok=False)
-        ms = round((time.perf_counter() - clock) * 1000, 3)
+        ms = _milliseconds_since(clock)
         self._append(stage, number, timestamp(started), ms, output=output, flags=flags, calls=paid, failure=failure)
         self._finished(stage, number, ms, ok=failure is None)
         if failure is None:
@@ -259,7 +261,7 @@ class Attempt:
     def _finished(self, stage: str, number: int, ms: float, *, ok: bool) -> None:
         self._note(e.StageFinished, stage=stage, round=number, attempt=self._number, ok=ok, ms=ms)
 
-    def _note(self, kind: type[e.Event], **fields: Any) -> None:
+    def _note(self, kind: type[e.Event], /, **fields: Any) -> None:
         self._place.stream.note(kind, task=self._entry.name, **fields)
 
     def _append(
@@ -292,40 +294,29 @@ class Attempt:
         )
 
     def _succeed(self) -> Outcome:
-        try:
-            output = plain(self._progress.output, "output")
-        except Exception as error:  # noqa: BLE001  (only a seed that passes through as it is can be too wide for a file)
-            return self._give_up(failure_of(error, self._progress.previous_stage))
-        self._record.close_well(output, self._checkpoint.lines, self._skipped())
+        output = self._progress.output
+        if self._progress.previous_stage == SEED:  # only a seed that passes through as it is was not checked before
+            try:
+                output = plain(output, "output")
+            except InvalidResult as error:
+                return self._give_up(failure_of(error, STAGES[-1]))
+        rounds = self._progress.rounds
+        skipped = self._skipped() + [(stage, rounds, "not needed") for stage in self._progress.never_ran]
+        self._record.close_well(output, self._checkpoint.lines, skipped)
         self._checkpoint.sync()
-        return Succeeded(output, self._checkpoint.milliseconds, self._progress.rounds)
+        return Succeeded(output, self._checkpoint.milliseconds, rounds)
 
     def _give_up(self, failure: Failure) -> Failed:
-        last_output = self._progress.output
+        last_output = None if self._progress.previous_stage == SEED else self._progress.output
         name = self._record.close_badly(failure, self._checkpoint.lines, self._skipped(), last_output)
         self._index.add("logs", name)
         self._checkpoint.sync()
         return Failed(failure, self._checkpoint.milliseconds, self._progress.rounds)
 
     def _skipped(self) -> list[tuple[str, int, str]]:
-        undefined = [(stage, number, "not defined") for stage, number in self._progress.skipped]
-        rounds = self._progress.rounds
-        return undefined + [(stage, rounds, "not needed") for stage in self._progress.never_ran]
-
-
-def _here_only(work: Callable[[], Any]) -> Any:
-    """Run a task's code. A copy of the process that it forked off, and that comes back from it, ends here."""
-    owner = os.getpid()
-    try:
-        value = work()
-    except BaseException:
-        if os.getpid() != owner:
-            os._exit(1)
-        raise
-    if os.getpid() != owner:
-        os._exit(0)
-    return value
+        return [(stage, number, "not defined") for stage, number in self._progress.skipped]
 
 
 def _milliseconds_since(moment: float) -> float:
-    return round((time.time() - moment) * 1000, 3)
+    """`moment` is of perf_counter."""
+    return round((time.perf_counter() - moment) * 1000, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -110,11 +111,9 @@ class TaskIO:
         """The stage is over."""
         while self._databases:
             connection = self._databases.pop()
-            try:
+            with contextlib.closing(connection), contextlib.suppress(connection.ProgrammingError):
                 if ok:
-                    connection.commit()
-            finally:
-                connection.close()
+                    connection.commit()  # the task may have closed it itself, which is no error
 
     def _write(self, kind: str, name: str, content: Any, mode: Mode) -> Path:
         if mode not in {"replace", "append"}:

@@ -97,7 +97,7 @@ class TaskRecord:
 
 
 def read_output(job: JobDirectory, task: str) -> Any:
-    """The final output of a task that is done. StorageError or FileNotFoundError where its file was damaged or taken."""
+    """The final output of a task that is done. Damaged or FileNotFoundError where its file is no more."""
     return read_json(job.task(task).output)[task]["content"]
 
 

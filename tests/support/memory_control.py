@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pop_actors.api.control import Gauges
 from pop_actors.api.server import ApiServer
@@ -138,9 +138,6 @@ class MemoryControl:
     def resume_claiming(self) -> None:
         self.orders.append(("resume",))
 
-    def drain(self) -> None:
-        self.orders.append(("drain",))
-
     def shutdown(self) -> None:
         self.orders.append(("shutdown",))
 
@@ -180,7 +177,7 @@ class Service:
             heartbeat_seconds=heartbeat_seconds,
         )
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> Self:
         self.server.start()
         return self
 

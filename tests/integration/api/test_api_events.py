@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from support.memory_control import AT, Service, eventually
 
 from pop_actors.core import events as e
 from pop_actors.core import observations as o
+from support.memory_control import AT, Service, eventually
 
 
 class Frame(dict[str, str]):

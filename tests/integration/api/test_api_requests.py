@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from support.memory_control import AT, Service
 
 from pop_actors.core import events as e
+from support.memory_control import AT, Service
 
 
 def refused(reply: httpx2.Response, status: int, code: str) -> str:
@@ -114,7 +114,7 @@ def test_the_unix_socket_takes_orders(service: Service, unix: httpx2.Client) -> 
     unix.post("/api/jobs/job-1/stop").raise_for_status()
     unix.post("/api/jobs/job-1/restart", json={"from": "write", "only": True}).raise_for_status()
     unix.post("/api/jobs/job-1/restart").raise_for_status()
-    for order in ("pause", "resume", "drain", "reload", "shutdown"):
+    for order in ("pause", "resume", "reload", "shutdown"):
         unix.post(f"/api/service/{order}").raise_for_status()
     assert service.control.orders == [
         ("submit", b'{"data": {}}', "mine"),
@@ -123,7 +123,6 @@ def test_the_unix_socket_takes_orders(service: Service, unix: httpx2.Client) -> 
         ("restart", "job-1", None, False),
         ("pause",),
         ("resume",),
-        ("drain",),
         ("reload",),
         ("shutdown",),
     ]

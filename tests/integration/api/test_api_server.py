@@ -9,7 +9,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from support.memory_control import MemoryControl, Service, eventually
 
 from pop_actors.api.server import ApiServer
 from pop_actors.config import HttpSettings
@@ -17,6 +16,7 @@ from pop_actors.core.observations import Feed
 from pop_actors.errors import SettingsError
 from pop_actors.metrics import Metrics
 from pop_actors.storage.layout import Workspace
+from support.memory_control import MemoryControl, Service, eventually
 
 
 def make(path: Path, http: HttpSettings) -> ApiServer:

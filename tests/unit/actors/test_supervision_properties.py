@@ -38,8 +38,9 @@ class Families(RuleBasedStateMachine):
         strategy=st.sampled_from(["one_for_one", "one_for_all", "rest_for_one"]),
         is_dynamic=st.booleans(),
         has_own_budgets=st.booleans(),
+        is_up=st.sampled_from([True, True, False]),
     )
-    def found(self, made: list[dict], strategy: str, is_dynamic: bool, has_own_budgets: bool) -> None:
+    def found(self, made: list[dict], strategy: str, is_dynamic: bool, has_own_budgets: bool, is_up: bool) -> None:
         alone = is_dynamic or has_own_budgets
         self.world = World(
             *(spec(f"c{number}", **more) for number, more in enumerate(made)),
@@ -57,6 +58,8 @@ class Families(RuleBasedStateMachine):
         self.made = len(made)
         self.seen = 0
         self.world.begin()
+        if is_up:
+            self.all_get_ready(0)
 
     def pick(self, number: int, *states: str) -> str | None:
         there = [child_id for child_id, child in self.world.machine.children.items() if child.state in states]
@@ -204,5 +207,5 @@ class Families(RuleBasedStateMachine):
 
 TestFamilies = Families.TestCase
 TestFamilies.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

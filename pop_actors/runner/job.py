@@ -1,0 +1,311 @@
+"""The actor a job's process runs: which task starts when, what happens when one ends, and how the run ends.
+
+The main thread coordinates and does nothing else. Each attempt of a task has a thread, which posts its outcome here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pop_actors.actors.process_actor import ProcessActor, ProcessContext
+from pop_actors.core import events as e
+from pop_actors.core.ids import seconds_of
+from pop_actors.core.job_spec import JobSpec, TaskEntry
+from pop_actors.core.messages import Stop
+from pop_actors.core.strict_json import parse
+from pop_actors.runner.capture import PROCESS_LOG, Capture
+from pop_actors.runner.clockwork import Clockwork
+from pop_actors.runner.event_stream import EventStream
+from pop_actors.runner.failures import Failure, backoff
+from pop_actors.runner.history import History, TaskPast, history_of
+from pop_actors.runner.plan import AT_WORK, State, is_done, ready, upstream
+from pop_actors.runner.task import Attempt, Begin, Failed, Outcome, Succeeded, Workplace
+from pop_actors.runner.task_record import read_output
+from pop_actors.storage.jsonl import read_lines
+from pop_actors.storage.layout import JobDirectory
+from pop_actors.storage.runner_pid import write_runner_pid
+
+_log = logging.getLogger("pop_actors.runner")
+
+
+@dataclass(frozen=True, slots=True)
+class _AttemptEnded:
+    """Task thread → job."""
+
+    task: str
+    attempt: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _AttemptBroke:
+    """Task thread → job: the runner itself failed there; so does the process."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class _RetryDue:
+    """Clockwork → job: the pause before this attempt is over."""
+
+    task: str
+    attempt: int
+
+
+class JobActor(ProcessActor):
+    """One run of one job. `spec` is the document of a `JobSpec`."""
+
+    def __init__(self, context: ProcessContext, spec: dict[str, Any]) -> None:
+        super().__init__(context)
+        self._spec = JobSpec.model_validate(spec)
+        self._directory = JobDirectory(Path(self._spec.directory))
+        self._entries = {entry.name: entry for entry in self._spec.entries}
+        self._states: dict[str, State] = dict.fromkeys(self._entries, "pending")
+        self._outputs: dict[str, Any] = {}
+        self._waiting: dict[str, tuple[int, Failed]] = {}
+        self._first_failed: tuple[str, Failure] | None = None
+        self._process_log_is_known = False
+        self._capture = Capture(self._directory.files("logs"))
+        self._clockwork = Clockwork()
+        self._suspending = threading.Event()
+        self._stream = EventStream(
+            context.ref("status-writer"), self._spec.job_id, self._spec.run_id, context.epoch
+        )  # fmt: skip
+
+    def run(self) -> None:
+        """The actor's life, with the process's output going to the job's logs."""
+        writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+        try:
+            with self._capture.installed():
+                super().run()
+        finally:
+            sys.dont_write_bytecode = writes_bytecode
+            self._clockwork.stop()
+
+    def on_start(self) -> None:
+        write_runner_pid(self._directory.runner_pid, os.getpid())
+        spec = self._spec
+        self._place = Workplace(
+            spec,
+            self._directory,
+            self.context.epoch,
+            parse(self._directory.seed.read_bytes()),
+            self._stream,
+            self.context.ref("gateway"),
+            self._capture,
+            self._clockwork,
+            self._suspending,
+        )
+        history = self._history()
+        self._stream.note(e.JobStarted, pid=os.getpid(), resumed=history.started)
+        self._take_up(history)
+        self._go_on()
+
+    def on_receive(self, message: object) -> None:
+        match message:
+            case _AttemptEnded(task, attempt, outcome):
+                self._attempt_ended(self._entries[task], attempt, outcome)
+                self._go_on()
+            case _AttemptBroke(error):
+                raise error
+            case _RetryDue(task, attempt):
+                if self._states[task] == "waiting" and not self._suspending.is_set():
+                    self._start(self._entries[task], Begin(attempt))
+            case Stop(suspend=True):
+                self._suspending.set()
+                self._go_on()
+            case Stop():
+                self._end(e.JobStopped)
+            case _:
+                _log.warning("a job does not understand %s", type(message).__name__)
+
+    # What was before
+
+    def _history(self) -> History:
+        if not self._spec.resumed:
+            return History()
+        return history_of(e.event_from(document) for _, document in read_lines(self._directory.events))
+
+    def _take_up(self, history: History) -> None:
+        for entry in self._spec.entries:
+            past = history.of(entry.name)
+            if past.ended is not None:
+                self._has_ended(entry, past.ended)
+            elif entry.name in self._spec.skip:
+                self._states[entry.name] = "skipped"
+                self._stream.note(e.TaskSkipped, task=entry.name, reason="the seed says so")
+        for entry in self._spec.entries:
+            past = history.of(entry.name)
+            if past.ended is None and past.attempt and self._states[entry.name] == "pending":
+                self._resume(entry, past, history.timed_out)
+
+    def _has_ended(self, entry: TaskEntry, end: e.TaskDone | e.TaskFailed | e.TaskSkipped) -> None:
+        match end:
+            case e.TaskDone():
+                self._states[entry.name] = "done"
+            case e.TaskSkipped():
+                self._states[entry.name] = "skipped"
+            case e.TaskFailed():
+                self._fail(entry, Failure(end.stage, end.reason, end.error))
+
+    def _resume(self, entry: TaskEntry, past: TaskPast, timed_out: e.StageStarted | None) -> None:
+        failed = past.attempt_failed
+        if failed is None:
+            overdue = timed_out if timed_out is not None and timed_out.task == entry.name else None
+            self._start(entry, Begin(past.attempt, is_new=False, overdue=overdue))
+            return
+        failure = Failure(failed.stage, failed.reason, failed.error)
+        self._waiting[entry.name] = past.attempt, Failed(failure, 0.0, 0)
+        pause = max(0.0, seconds_of(failed.at) + failed.retry_in - time.time())
+        self._retry(entry.name, past.attempt + 1, min(pause, failed.retry_in))
+
+    # What happens
+
+    def _go_on(self) -> None:
+        if not self._running:
+            return
+        if self._is_over():
+            self._conclude()
+        elif self._suspending.is_set():
+            if "running" not in self._states.values():
+                self._end(e.JobSuspended)
+        else:
+            for entry in ready(self._spec.entries, self._states):
+                self._start(entry, Begin(1))
+            if not AT_WORK & set(self._states.values()):
+                self._stuck()
+
+    def _start(self, entry: TaskEntry, begin: Begin) -> None:
+        self._states[entry.name] = "running"
+        attempt = Attempt(self._place, entry, begin, self._upstream(entry))
+        threading.Thread(
+            target=self._run_attempt, args=(attempt, entry.name, begin.attempt), name=entry.name, daemon=True
+        ).start()
+
+    def _run_attempt(self, attempt: Attempt, task: str, number: int) -> None:
+        message: object
+        try:
+            message = _AttemptEnded(task, number, attempt.run())
+        except BaseException as error:  # noqa: BLE001  (raised again in the main thread, which ends the process)
+            message = _AttemptBroke(error)
+        self.context.mailbox.put(message)
+
+    def _upstream(self, entry: TaskEntry) -> dict[str, Any]:
+        """The final outputs of the tasks this one builds on."""
+        names = [name for name in upstream(self._spec.entries, entry.name) if self._states[name] == "done"]
+        for name in names:
+            if name not in self._outputs:
+                self._outputs[name] = read_output(self._directory, name)
+        return {name: self._outputs[name] for name in names}
+
+    def _attempt_ended(self, entry: TaskEntry, attempt: int, outcome: Outcome) -> None:
+        self._announce_process_log(entry.name)
+        match outcome:
+            case Succeeded(output, milliseconds, refinements):
+                self._states[entry.name] = "done"
+                self._outputs[entry.name] = output
+                self._settle(
+                    e.TaskDone, task=entry.name, attempt=attempt, execution_time=milliseconds, refinements=refinements
+                )
+            case Failed():
+                self._attempt_failed(entry, attempt, outcome)
+            case _:
+                self._states[entry.name] = "pending"
+
+    def _attempt_failed(self, entry: TaskEntry, attempt: int, failed: Failed) -> None:
+        failure = failed.failure
+        if failure.final or attempt >= entry.max_attempts or self._first_failed is not None:
+            self._fail(entry, failure)
+            self._settle(e.TaskFailed, **_task_failed(entry, attempt, failed))
+            return
+        pause = backoff(attempt, self._spec.retry_backoff_seconds, random.random())  # noqa: S311  (no secret)
+        self._waiting[entry.name] = attempt, failed
+        self._stream.report(
+            e.AttemptFailed,
+            task=entry.name,
+            attempt=attempt,
+            stage=failure.stage,
+            reason=failure.reason,
+            error=failure.error,
+            retry_in=pause,
+        )
+        self._retry(entry.name, attempt + 1, pause)
+
+    def _retry(self, task: str, attempt: int, pause: float) -> None:
+        self._states[task] = "waiting"
+        due = _RetryDue(task, attempt)
+        self._clockwork.at(time.monotonic() + pause, lambda: self.context.mailbox.put(due))
+
+    def _fail(self, entry: TaskEntry, failure: Failure) -> None:
+        self._states[entry.name] = "passed" if entry.optional else "failed"
+        if not entry.optional and self._first_failed is None:
+            self._first_failed = entry.name, failure
+
+    def _settle(self, kind: type[e.Event], /, **fields: Any) -> None:
+        """A task's end, on disk before anything builds on it; at the run's end it shares that one's barrier."""
+        record = self._stream.note if self._is_over() else self._stream.confirm
+        record(kind, **fields)
+
+    def _announce_process_log(self, task: str) -> None:
+        if not self._process_log_is_known and self._capture.process_log_is_used():
+            self._process_log_is_known = True
+            self._stream.note(e.FileWritten, task=task, kind="logs", name=PROCESS_LOG)
+
+    # How it ends
+
+    def _is_over(self) -> bool:
+        if self._first_failed is not None:
+            return "running" not in self._states.values()
+        return is_done(self._states)
+
+    def _conclude(self) -> None:
+        if self._first_failed is None:
+            self._end(e.JobDone)
+            return
+        self._give_up_waiting()
+        task, failure = self._first_failed
+        if failure.reason == "quality" and self._entries[task].on_refinement_exhausted == "reject":
+            self._end(e.JobRejected, task=task, stage=failure.stage, message=failure.error.message)
+        else:
+            self._end(e.JobFailed, task=task, stage=failure.stage, reason=failure.reason, error=failure.error)
+
+    def _give_up_waiting(self) -> None:
+        """Tasks between two attempts are not tried again once the job has failed."""
+        for task, state in self._states.items():
+            if state == "waiting":
+                attempt, failed = self._waiting[task]
+                self._stream.note(e.TaskFailed, **_task_failed(self._entries[task], attempt, failed))
+
+    def _stuck(self) -> None:
+        waiting = [name for name, state in self._states.items() if state == "pending"]
+        message = f"these tasks wait for each other, or for tasks that do not exist: {', '.join(waiting)}"
+        self._end(e.JobFailed, reason="exception", error=e.ErrorInfo(name="DependencyCycle", message=message))
+
+    def _end(self, kind: type[e.Event], /, **fields: Any) -> None:
+        """The run's last event; after its barrier the directory may be elsewhere, so it is tidied before."""
+        self._capture.forget_unused_process_log()
+        self._directory.runner_pid.unlink(missing_ok=True)
+        self._stream.end(kind, **fields)
+        self.stop()
+
+
+def _task_failed(entry: TaskEntry, attempt: int, failed: Failed) -> dict[str, Any]:
+    failure = failed.failure
+    return {
+        "task": entry.name,
+        "attempt": attempt,
+        "stage": failure.stage,
+        "reason": failure.reason,
+        "error": failure.error,
+        "execution_time": failed.milliseconds,
+        "refinements": failed.refinements,
+        "optional": entry.optional,
+    }
