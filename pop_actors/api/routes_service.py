@@ -15,6 +15,7 @@ from pop_actors.api.parts import FAULTS, MUTATION_FAULTS, Parts
 from pop_actors.api.stream import EventStream
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SSE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 PAGE = Path(__file__).with_name("page.html")
 POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
@@ -42,7 +43,9 @@ def service_routes(parts: Parts) -> APIRouter:
     async def pipeline(slug: str) -> Response:
         return answer(await run(control.pipeline, slug))
 
-    @router.get("/events", response_class=StreamingResponse, summary="What happens, as it happens (SSE)")
+    @router.get(
+        "/events", response_class=StreamingResponse, responses=_SSE, summary="What happens, as it happens (SSE)"
+    )
     async def events(
         job_id: Annotated[str | None, Query(alias="jobId")] = None,
         follow: bool = True,

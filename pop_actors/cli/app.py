@@ -38,6 +38,12 @@ def build() -> typer.Typer:
     return app
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"popctl {__version__}")
+        raise typer.Exit
+
+
 def _global_options(
     context: typer.Context,
     root: Annotated[
@@ -46,11 +52,10 @@ def _global_options(
     socket: Annotated[Path | None, typer.Option(help="The daemon's socket, where it is not the workspace's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     data_dir: Annotated[Path | None, typer.Option(envvar="PO_DATA_DIR", hidden=True)] = None,
-    version: Annotated[bool, typer.Option("--version", help="The version, and nothing else.", is_eager=True)] = False,
+    version: Annotated[  # noqa: ARG001  (its callback does it all)
+        bool, typer.Option("--version", help="The version, and nothing else.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
-    if version:
-        print(f"popctl {__version__}")
-        raise typer.Exit
     root = root.absolute()
     context.obj = Options(Workspace(root, root / (data_dir or DATA_FOLDER)), socket, as_json)
 

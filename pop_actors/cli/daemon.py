@@ -30,15 +30,16 @@ class StreamEvent:
 class Daemon:
     """Asks one popd. Every method raises CommandFailed with the exit code that fits."""
 
-    def __init__(self, path: Path, root: Path) -> None:
+    def __init__(self, path: Path, root: Path, deadline_seconds: float = DEADLINE_SECONDS) -> None:
         import httpx2  # 35 ms, and `--help` and the scaffolding do without
 
         self._errors = httpx2
         self._path = path
         self._root = root
-        transport = httpx2.HTTPTransport(uds=str(path))
+        self._deadline = deadline_seconds
+        transport = httpx2.HTTPTransport(uds=str(path), verify=False)
         self._http = httpx2.Client(
-            transport=transport, base_url="http://localhost", timeout=DEADLINE_SECONDS, trust_env=False
+            transport=transport, base_url="http://localhost", timeout=deadline_seconds, trust_env=False
         )
 
     def __enter__(self) -> Self:
@@ -75,7 +76,7 @@ class Daemon:
         except (self._errors.ConnectError, OSError) as error:
             raise self._unreachable(error) from None
         except self._errors.TimeoutException:
-            message = f"popd is there but did not answer within {DEADLINE_SECONDS:g} s; try again, and look at its log"
+            message = f"popd is there but did not answer within {self._deadline:g} s; try again, and look at its log"
             raise CommandFailed("timeout", message) from None
         except self._errors.TransportError as error:
             message = f"popd closed the connection ({type(error).__name__}); it may be stopping: try again"

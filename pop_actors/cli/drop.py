@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pop_actors.cli.failure import CommandFailed
 from pop_actors.core.ids import SEED_SUFFIX, is_job_id
 from pop_actors.errors import SeedRejected
 from pop_actors.storage import files
+from pop_actors.storage.claims import drop_seed
 from pop_actors.storage.layout import Workspace
 
 RANDOM_CHARACTERS = 6
@@ -64,7 +64,8 @@ def prepare(workspace: Workspace) -> None:
             "no_workspace", f"no workspace at {workspace.root}; make one with: popctl init, or set --root"
         )
     try:
-        workspace.pending.mkdir(parents=True, exist_ok=True)
+        for folder in (workspace.pending, workspace.staging):
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _disk_says(error) from None
 
@@ -90,22 +91,13 @@ def attach(workspace: Workspace, job_id: str, attachments: Sequence[Path]) -> No
 
 
 def drop(workspace: Workspace, seed: CheckedSeed) -> Path:
-    """Publish a seed in the drop box, atomically and durably. CommandFailed where one of that id is there already."""
-    target = workspace.seed(seed.job_id)
-    temporary = workspace.pending / f".{seed.job_id}.{os.getpid()}.tmp"
+    """Publish a seed in the drop box, atomically and durably. CommandFailed where its id is in use."""
     try:
-        files.write_new(temporary, seed.content, durable=True)
-        try:
-            os.link(temporary, target)
-        finally:
-            temporary.unlink()
-        files.sync_directory(workspace.pending)
-    except FileExistsError:
-        message = f"{target} is there already; choose another --id"
-        raise CommandFailed("duplicate_job", message) from None
+        return drop_seed(workspace, seed.job_id, seed.content)
+    except SeedRejected as rejected:
+        raise CommandFailed(rejected.reason, rejected.message) from None
     except OSError as error:
         raise _disk_says(error) from None
-    return target
 
 
 def _disk_says(error: OSError) -> CommandFailed:

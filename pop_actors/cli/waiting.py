@@ -41,12 +41,11 @@ class Sighting:
 
 
 class Awaited:
-    """A job about to be dropped. Made before the drop, so that older jobs and rejections of that id are told apart."""
+    """A job about to be dropped. Made before the drop, so that older rejections of that id are told apart."""
 
     def __init__(self, workspace: Workspace, job_id: str) -> None:
         self.job_id = job_id
         self._workspace = workspace
-        self._taken = workspace.job(job_id).path.exists() or workspace.finished(job_id).path.exists()
         self._rejection = _first_free(workspace.rejected, job_id) / REJECTION
         self._last = Sighting(job_id, "pending")
 
@@ -62,8 +61,6 @@ class Awaited:
         return Sighting(self.job_id, "rejected", message=f"{found['reason']}: {found['message']}")
 
     def _at_work(self) -> Sighting | None:
-        if self._taken:
-            return None
         if finished := _read(self._workspace.finished(self.job_id).status):
             return Sighting(self.job_id, "done", finished)
         document = _read(self._workspace.job(self.job_id).status)

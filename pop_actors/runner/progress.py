@@ -6,10 +6,20 @@ Rebuilt from the checkpoint after a crash by going the same way again over the s
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 from pop_actors.core.stages import SEED, STAGES, VALIDATION_STAGES, Passed, Run, Skip, Step, next_step
 from pop_actors.runner.checkpoint import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Trod:
+    """A stage that is behind; `skipped` says why it was, where it was."""
+
+    stage: str
+    round: int
+    skipped: str | None = None
 
 
 class Progress:
@@ -20,7 +30,7 @@ class Progress:
         self.output: Any = seed
         self.previous_stage = SEED
         self.flags: dict[str, Any] = {}
-        self.skipped: list[tuple[str, int]] = []
+        self._undefined: set[tuple[str, int]] = set()
         self._defined = defined
         self._max_refinements = max_refinements
         self._passed: list[Passed] = []
@@ -31,18 +41,25 @@ class Progress:
         return self._passed[-1].round if self._passed else 0
 
     @property
-    def never_ran(self) -> list[str]:
-        """Stages that were neither run nor passed over: the loop did not come to them."""
+    def path(self) -> list[Trod]:
+        """The stages that are behind, in order."""
+        return [
+            Trod(passed.stage, passed.round, "not defined" if (passed.stage, passed.round) in self._undefined else None)
+            for passed in self._passed
+        ]
+
+    def never_reached(self) -> list[Trod]:
+        """Stages the loop did not come to."""
         seen = {passed.stage for passed in self._passed}
-        return [stage for stage in STAGES if stage not in seen]
+        return [Trod(stage, self.rounds, "not needed") for stage in STAGES if stage not in seen]
 
     def next(self) -> Step:
-        """What comes next; stages the task does not define are passed over, and noted in `skipped`."""
+        """What comes next; stages the task does not define are passed over."""
         while True:
             step = next_step(self._passed, self._defined, self._max_refinements)
             if not isinstance(step, Skip):
                 return step
-            self.skipped.append((step.stage, step.round))
+            self._undefined.add((step.stage, step.round))
             self._passed.append(Passed(step.stage, step.round, self.flags))
 
     def take(self, stage: str, number: int, output: Any, flags: dict[str, Any]) -> None:

@@ -300,21 +300,17 @@ class Attempt:
                 output = plain(output, "output")
             except InvalidResult as error:
                 return self._give_up(failure_of(error, STAGES[-1]))
-        rounds = self._progress.rounds
-        skipped = self._skipped() + [(stage, rounds, "not needed") for stage in self._progress.never_ran]
-        self._record.close_well(output, self._checkpoint.lines, skipped)
+        path = self._progress.path + self._progress.never_reached()
+        self._record.close_well(output, self._checkpoint.lines, path)
         self._checkpoint.sync()
-        return Succeeded(output, self._checkpoint.milliseconds, rounds)
+        return Succeeded(output, self._checkpoint.milliseconds, self._progress.rounds)
 
     def _give_up(self, failure: Failure) -> Failed:
         last_output = None if self._progress.previous_stage == SEED else self._progress.output
-        name = self._record.close_badly(failure, self._checkpoint.lines, self._skipped(), last_output)
+        name = self._record.close_badly(failure, self._checkpoint.lines, self._progress.path, last_output)
         self._index.add("logs", name)
         self._checkpoint.sync()
         return Failed(failure, self._checkpoint.milliseconds, self._progress.rounds)
-
-    def _skipped(self) -> list[tuple[str, int, str]]:
-        return [(stage, number, "not defined") for stage, number in self._progress.skipped]
 
 
 def _milliseconds_since(moment: float) -> float:

@@ -10,6 +10,7 @@ from pop_actors.core.ids import timestamp
 from pop_actors.core.job_spec import JobSpec, TaskEntry
 from pop_actors.runner.checkpoint import Line
 from pop_actors.runner.failures import Failure
+from pop_actors.runner.progress import Trod
 from pop_actors.storage.files import read_json, readable_json, replace, sync_directory
 from pop_actors.storage.layout import JobDirectory, TaskDirectory
 
@@ -41,19 +42,17 @@ class TaskRecord:
         self.directory.path.mkdir(parents=True, exist_ok=True)
         replace(self.directory.letter, readable_json(self._letter))
 
-    def close_well(self, output: Any, lines: Sequence[Line], skipped: Sequence[tuple[str, int, str]]) -> None:
+    def close_well(self, output: Any, lines: Sequence[Line], path: Sequence[Trod]) -> None:
         """Write what a task that succeeded leaves behind; on disk when this returns, the checkpoint apart."""
         now = timestamp(time.time())
         document = {self._task: {"content": output, "metadata": self._metadata(), "timestamp": now}}
         replace(self.directory.output, readable_json(document), durable=True)
-        self._close("done", lines, skipped, now, None)
+        self._close("done", lines, path, now, None)
         sync_directory(self.directory.path)
 
-    def close_badly(
-        self, failure: Failure, lines: Sequence[Line], skipped: Sequence[tuple[str, int, str]], last_output: Any
-    ) -> str:
+    def close_badly(self, failure: Failure, lines: Sequence[Line], path: Sequence[Trod], last_output: Any) -> str:
         """Write what a failed attempt leaves behind; the name of its file of details under files/logs."""
-        self._close("error", lines, skipped, timestamp(time.time()), failure)
+        self._close("error", lines, path, timestamp(time.time()), failure)
         name = f"{self._task}-failure-details.json"
         details = {
             "task": self._task,
@@ -77,7 +76,7 @@ class TaskRecord:
         self,
         state: str,
         lines: Sequence[Line],
-        skipped: Sequence[tuple[str, int, str]],
+        path: Sequence[Trod],
         now: str,
         failure: Failure | None,
     ) -> None:
@@ -92,8 +91,7 @@ class TaskRecord:
         if failure is not None:
             end["error"] = {"stage": failure.stage, "reason": failure.reason, "message": failure.error.message}
         replace(self.directory.letter, readable_json(self._letter | end))
-        entries = [*map(_entry, lines), *(_skipped(self._letter["attempt"], now, *skip) for skip in skipped)]
-        replace(self.directory.execution_logs, readable_json(entries))
+        replace(self.directory.execution_logs, readable_json(_entries(lines, path, self._letter["attempt"], now)))
 
 
 def read_output(job: JobDirectory, task: str) -> Any:
@@ -103,6 +101,16 @@ def read_output(job: JobDirectory, task: str) -> Any:
 
 def _flags(lines: Sequence[Line]) -> Mapping[str, Any]:
     return lines[-1].flags if lines else {}
+
+
+def _entries(lines: Sequence[Line], path: Sequence[Trod], attempt: int, now: str) -> list[dict[str, Any]]:
+    """Earlier attempts as they went, then this one with what it skipped, in order; last the stage that failed."""
+    own = {(line.stage, line.round): line for line in lines if line.attempt == attempt}
+    entries = [_entry(line) for line in lines if line.attempt != attempt]
+    for trod in path:
+        line = own.pop((trod.stage, trod.round), None)
+        entries.append(_skipped(attempt, now, trod) if line is None else _entry(line))
+    return entries + [_entry(line) for line in own.values()]
 
 
 def _entry(line: Line) -> dict[str, Any]:
@@ -122,13 +130,13 @@ def _entry(line: Line) -> dict[str, Any]:
     return entry
 
 
-def _skipped(attempt: int, now: str, stage: str, number: int, why: str) -> dict[str, Any]:
+def _skipped(attempt: int, now: str, trod: Trod) -> dict[str, Any]:
     return {
         "timestamp": now,
         "level": "info",
-        "message": f"{stage} skipped: {why}",
-        "stage": stage,
-        "round": number,
+        "message": f"{trod.stage} skipped: {trod.skipped}",
+        "stage": trod.stage,
+        "round": trod.round,
         "attempt": attempt,
         "skipped": True,
     }

@@ -150,7 +150,7 @@ def claim(workspace: Workspace, job_id: str, seed: SeedFile, files: JobFiles) ->
         raise
     reach("claim.renamed")
     sync_directory(workspace.current)
-    _leave_pending(workspace, job_id)
+    _leave_pending(pending, seed)
     reach("claim.unlinked")
     return True
 
@@ -241,11 +241,12 @@ def _drop_leftover(workspace: Workspace, job_id: str) -> bool:
     return False
 
 
-def _leave_pending(workspace: Workspace, job_id: str) -> None:
+def _leave_pending(pending: Path, seed: SeedFile) -> None:
     """The job stands; a name that cannot be removed now is removed when it is next seen (`drop_claimed_name`)."""
     try:
-        drop_claimed_name(workspace, job_id)
-    except PermissionError:
+        if seed.is_still(os.lstat(pending)):
+            os.unlink(pending)
+    except (FileNotFoundError, PermissionError):
         return
 
 

@@ -27,6 +27,10 @@ POINTS = (
     "finish.status-written",
     "finish.renamed",
     "reopen.renamed",
+    "call.sent",
+    "call.replied",
+    "call.paid",
+    "call.booked",
 )
 
 

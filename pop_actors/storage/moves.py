@@ -21,7 +21,7 @@ class NotASeed(StorageError):
 
 
 def take(source: Path, target: Path) -> os.stat_result:
-    """Let `target` be the file at `source` too: a hard link, or a copy with its time. What `source` was is returned.
+    """Let `target` be the file at `source` too: a hard link, or a copy like it. Returns what `source` was.
 
     FileExistsError where `target` is there, FileNotFoundError where `source` is not, NotASeed where it is no file.
     """
@@ -57,22 +57,24 @@ def _copy(source: Path, target: Path) -> os.stat_result:
         original = os.fstat(reader.fileno())
         shutil.copyfileobj(reader, writer, 1 << 20)
         writer.flush()
+        os.fchmod(writer.fileno(), stat.S_IMODE(original.st_mode))
         os.utime(writer.fileno(), ns=(original.st_atime_ns, original.st_mtime_ns))
     return original
 
 
 def is_same_file(one: Path, other: Path) -> bool:
-    """Whether one was taken from the other: the same inode, or a copy (same time to the nanosecond, same bytes)."""
+    """Whether one was taken from the other: the same inode; or, where no link could be made because owner or file
+    system differ, a copy (same time to the nanosecond, same bytes)."""
     try:
         first, second = os.lstat(one), os.lstat(other)
     except FileNotFoundError:
         return False
     if os.path.samestat(first, second):
         return True
-    if not (stat.S_ISREG(first.st_mode) and stat.S_ISREG(second.st_mode)):
+    if (first.st_uid, first.st_dev) == (second.st_uid, second.st_dev):
         return False
-    alike = (first.st_mtime_ns, first.st_size) == (second.st_mtime_ns, second.st_size)
-    return alike and one.read_bytes() == other.read_bytes()
+    alike = (first.st_mode, first.st_mtime_ns, first.st_size) == (second.st_mode, second.st_mtime_ns, second.st_size)
+    return alike and stat.S_ISREG(first.st_mode) and one.read_bytes() == other.read_bytes()
 
 
 def unlink_if_there(path: Path) -> None:

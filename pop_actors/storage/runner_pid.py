@@ -18,6 +18,7 @@ from pop_actors.storage.files import replace
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_FIELD = 22
 _GROUP_FIELD = 5
+LARGEST_PID = 4_194_304  # the kernel's own limit
 CLOCK_SLACK_SECONDS = 2.0  # /proc/stat tells the time of boot in whole seconds
 
 
@@ -61,7 +62,7 @@ def _read(path: Path) -> tuple[int, int | None, float] | None:
 
 
 def _kill(pid: int, start: int | None, written: float, timeout: float) -> bool:
-    if pid <= 1:
+    if not 1 < pid <= LARGEST_PID:
         return False
     try:
         handle = os.pidfd_open(pid)  # opened before the check, so that the pid cannot change hands in between

@@ -121,6 +121,7 @@ class ProviderServer:
         self._faults: Counter[str] = Counter()
         self._log = -1 if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._changed = threading.Condition()
+        self._listening = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", port), backlog=512)
         self.port: int = self._socket.getsockname()[1]
         self._loop = asyncio.new_event_loop()
@@ -137,6 +138,7 @@ class ProviderServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._listening.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -147,6 +149,7 @@ class ProviderServer:
 
     def _run(self) -> None:
         server = self._loop.run_until_complete(asyncio.start_server(self._serve, sock=self._socket, limit=64 * 2**20))
+        self._loop.call_soon(self._listening.set)
         self._loop.run_forever()
         server.close()
         rest = asyncio.all_tasks(self._loop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from pop_actors.config import TABLES, load, take_keys_out_of
 from pop_actors.errors import SettingsError
 

@@ -37,6 +37,11 @@ class Call:
     size: int
     identity: dict[str, Any]
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """What tells it from every other call: keys are told apart within a job."""
+        return self.job_id, self.key
+
 
 def resolve(chat: Chat, defaults: Defaults) -> Call:
     """The call a message asks for. CallFailed bad_request or unknown_provider."""

@@ -60,7 +60,7 @@ class Gateway:
         self._journals = Journals(workspace)
         self._room = WaitingRoom(settings.max_waiting_per_job, settings.max_waiting)
         self._shop = Shop(self._journals, feed, on_paid, settings.max_retries, clock, luck)
-        self._purchases: dict[str, Purchase] = {}
+        self._purchases: dict[tuple[str, str], Purchase] = {}  # by job and key
         self._closing = False
         kinds = {name: table.kind for name, table in settings.providers.items()}
         self._defaults = Defaults(settings.default_provider, settings.default_model, dict(kinds))
@@ -78,7 +78,7 @@ class Gateway:
             raise Unavailable("the gateway is closing")
         deadline = asyncio.get_running_loop().time() + min(chat.timeout, self._settings.request_timeout_seconds)
         call = resolve(chat, self._defaults)
-        purchase = self._purchases.get(call.key)
+        purchase = self._purchases.get(call.place)
         if purchase is None:
             return await self._outcome(self._begin(call, deadline))
         purchase.job_gone = False
@@ -127,13 +127,13 @@ class Gateway:
 
     def _begin(self, call: Call, deadline: float) -> Purchase:
         purchase = Purchase(call, deadline, self._desk(call.provider), self._shop)
-        self._purchases[call.key] = purchase
+        self._purchases[call.place] = purchase
         purchase.start(self._forget)
         return purchase
 
     def _forget(self, purchase: Purchase) -> None:
-        if self._purchases.get(purchase.call.key) is purchase:
-            del self._purchases[purchase.call.key]
+        if self._purchases.get(purchase.call.place) is purchase:
+            del self._purchases[purchase.call.place]
 
     async def _outcome(self, purchase: Purchase) -> dict[str, Any]:
         """What a purchase comes to. It goes on when the asker does not."""

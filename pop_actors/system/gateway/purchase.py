@@ -18,6 +18,7 @@ from pop_actors.core.limits import GiveUp, Permit, after_failure
 from pop_actors.core.observations import CallAdmitted, CallEnded, CallQueued, CallReplayed, CallRetried, Feed
 from pop_actors.errors import CallFailed, Unavailable
 from pop_actors.providers.types import AttemptFailed, ProviderReply
+from pop_actors.storage.fault_points import reach
 from pop_actors.system.gateway.call import Call, failed_record, paid_record, replay, sent_record
 from pop_actors.system.gateway.desk import Desk
 from pop_actors.system.gateway.journal import JobJournal, Journals, paid_event
@@ -149,6 +150,7 @@ class Purchase:
         tokens: float | None = None
         try:
             journal.append(sent_record(self.call, self._retries + 1, self._shop.now()))
+            reach("call.sent")
             self._account.requests += 1
             self.sending = True
             reply = await self._desk.provider().chat(self.call.request, self.call.model, self._deadline)
@@ -182,9 +184,12 @@ class Purchase:
         await asyncio.sleep(decision.after)
 
     async def _deliver(self, journal: JobJournal, reply: ProviderReply) -> dict[str, Any]:
+        reach("call.replied")
         record = paid_record(self.call, reply, self._shop.now())
         await journal.settle(self.call.key, record)
+        reach("call.paid")
         self._book(record, reply.usage, reply.cost_usd)
+        reach("call.booked")
         document: dict[str, Any] = record["reply"]
         return document
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from support.provider_server import ProviderServer
 
 from pop_actors.config import GatewaySettings, ProviderSettings
 from pop_actors.core.events import CallPaid
@@ -20,6 +20,7 @@ from pop_actors.core.observations import Feed, Observation
 from pop_actors.storage.layout import Workspace
 from pop_actors.system.gateway.gateway import Gateway
 from pop_actors.system.gateway.loop import LoopThread
+from support.provider_server import ProviderServer
 
 SECONDS = 15.0
 KEY = "sk-very-secret-1234567890"
@@ -36,6 +37,14 @@ def chat_message(model: str, job: str = "job-1", **fields: Any) -> Chat:
     }
     place = {"epoch": 1, "task": "research", "attempt": 1, "stage": "inference", "round": 0, "ordinal": 1}
     return Chat(**{"job_id": job, "run_id": "pl-1", "timeout": SECONDS, "request": request, **place, **own})
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Return once it holds; for what nobody signals."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.005)
 
 
 class World:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 from gateway_world import KEY, SECONDS, World, world
-from support import provider_server
 
 from pop_actors.config import ProviderSettings
 from pop_actors.core.observations import CallAdmitted, CallEnded, CallQueued, CallRetried
 from pop_actors.errors import CallFailed, Unavailable
+from support import provider_server
 
 
 @pytest.fixture

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_world import SECONDS, World, world
+from gateway_world import SECONDS, World, chat_message, eventually, world
 
 from pop_actors.core.observations import CallEnded, CallQueued, CallReplayed
 from pop_actors.errors import CallFailed
-from pop_actors.storage.jsonl import AppendLog
 from pop_actors.system.gateway import paid_calls
 
 
@@ -81,7 +81,7 @@ def test_a_call_in_flight_is_joined_and_not_bought_twice(here: World) -> None:
 
 
 def test_a_purchase_goes_on_without_its_asker(here: World) -> None:
-    """The job died while the provider thought: the reply is journaled and booked, and replayed to the job's next life."""
+    """The job died while the provider thought: the reply is written, booked, and replayed to the job's next life."""
     asked = here.begin("slow-300ms")
     here.server.wait_for_calls(1)
     asked.cancel()
@@ -137,7 +137,7 @@ def test_a_job_whose_directory_is_gone_gets_nothing(here: World) -> None:
     here.ask()
     here.workspace.complete.mkdir(parents=True)
     here.workspace.job("job-1").path.rename(here.workspace.finished("job-1").path)
-    asked = here.loop.submit(here.gateway.chat(_message(ordinal=2)))
+    asked = here.loop.submit(here.gateway.chat(chat_message("ok", ordinal=2)))
     with pytest.raises(CallFailed) as failed:
         asked.result(SECONDS)
     assert failed.value.code == "cancelled"
@@ -205,19 +205,17 @@ def test_replies_that_come_together_share_a_sync(here: World, monkeypatch: pytes
     """While the disk is busy with one reply, the others gather and are made durable by one more sync."""
     syncs: list[int] = []
     go_on = threading.Event()
-    real = AppendLog.sync
+    real = os.fdatasync
 
-    def slow_sync(log: AppendLog) -> None:
-        syncs.append(1)
+    def slow_disk(descriptor: int) -> None:
+        syncs.append(descriptor)
         assert go_on.wait(SECONDS)
-        real(log)
+        real(descriptor)
 
-    monkeypatch.setattr(AppendLog, "sync", slow_sync)
+    monkeypatch.setattr(os, "fdatasync", slow_disk)
     asked = [here.begin(ordinal=ordinal) for ordinal in range(12)]
     here.server.wait_for_calls(12)
-    deadline = threading.Event()
-    while here.types().count("paid") < 12:
-        assert not deadline.wait(0.005)
+    eventually(lambda: here.types().count("paid") == 12)
     assert not any(ask.done() for ask in asked)
     assert here.paid == []
     go_on.set()
@@ -228,10 +226,14 @@ def test_replies_that_come_together_share_a_sync(here: World, monkeypatch: pytes
 def test_a_disk_that_refuses_fails_the_call_before_it_is_sent(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is bought that could not be written down."""
 
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
+    real = os.write
 
-    monkeypatch.setattr(AppendLog, "append", full)
+    def full_disk(descriptor: int, content: bytes) -> int:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("llm-calls.jsonl"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, content)
+
+    monkeypatch.setattr(os, "write", full_disk)
     with pytest.raises(CallFailed, match="No space left") as failed:
         here.ask()
     assert failed.value.code == "journal"
@@ -242,16 +244,10 @@ def test_a_disk_that_refuses_fails_the_call_before_it_is_sent(here: World, monke
 def test_a_reply_that_could_not_be_made_durable_is_not_delivered(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """fdatasync fails: the call fails, and nothing is booked."""
 
-    def broken(*_: object) -> None:
-        raise OSError(5, "Input/output error")
+    def broken_disk(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(AppendLog, "sync", broken)
+    monkeypatch.setattr(os, "fdatasync", broken_disk)
     with pytest.raises(CallFailed, match="Input/output error"):
         here.ask()
     assert here.paid == []
-
-
-def _message(**fields: object) -> object:
-    from gateway_world import chat_message
-
-    return chat_message("ok", **fields)

@@ -362,6 +362,16 @@ class TestStop:
         assert world.take_words() == "+p -p !p"
         assert world.end == SHUTDOWN
 
+    def test_the_first_reason_to_end_is_the_one_that_is_told(self) -> None:
+        """A stop that is asked for during an escalation does not hide it."""
+        world = three(max_restarts=0)
+        world.deaf = {"c"}
+        world.crash("a")
+        world.send(m.Shutdown())
+        world.crash("c", SHUTDOWN)
+        assert world.end is not None
+        assert "child a failed too often" in world.end.detail
+
     def test_brutal_kill_does_not_ask(self) -> None:
         """No request, no grace."""
         world = World(spec("p", kind="process", shutdown="brutal_kill"))

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from supervision_world import CRASH, World, spec
 
 from pop_actors.actors import supervision_messages as m
-from pop_actors.actors.child import NORMAL, SHUTDOWN, Beat, Exited, ExitReason, Started, StartFailed
+from pop_actors.actors.child import NORMAL, SHUTDOWN, Beat, ChildNotice, Exited, ExitReason, Started, StartFailed
 from pop_actors.actors.restart_budget import Backoff
 
 MAX_RESTARTS = 3
@@ -87,6 +87,20 @@ class Families(RuleBasedStateMachine):
         child_id = self.pick(number, "running", "starting")
         if child_id is not None:
             self.die(child_id, Exited(reason))
+
+    @rule(number=picks, times=st.integers(min_value=2, max_value=6))
+    def one_dies_again_and_again(self, number: int, times: int) -> None:
+        for _ in range(times):
+            self.all_get_ready(0)
+            self.one_dies(number, CRASH)
+
+    @rule(number=picks, notice=st.sampled_from([Started(), Beat(), StartFailed(CRASH), Exited(CRASH)]))
+    def a_dead_one_speaks(self, number: int, notice: ChildNotice) -> None:
+        dead = [effect.incarnation for effect in self.world.of(m.Gone)]
+        if dead:
+            before = len(self.world.seen)
+            self.world.send(m.Noticed(dead[number % len(dead)], notice))
+            assert self.world.seen[before:] == []
 
     @rule(number=picks)
     def one_stops_as_asked(self, number: int) -> None:
@@ -207,5 +221,5 @@ class Families(RuleBasedStateMachine):
 
 TestFamilies = Families.TestCase
 TestFamilies.settings = settings(
-    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from pop_actors.core import events as e
 from pop_actors.errors import Damaged
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from pop_actors.core.states import ENDED, JOB_MOVES, JOB_STATES, JobState, is_job_state, may_move
 
 

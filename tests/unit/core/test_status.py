@@ -7,7 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
+
 from pop_actors.core import events as e
 from pop_actors.core.states import JOB_STATES
 from pop_actors.core.status import fold, fold_all, run_line, summary
@@ -31,8 +33,9 @@ stages = st.sampled_from(["ingestion", "inference", "parsing"])
 numbers = st.integers(min_value=0, max_value=9)
 stamps = st.integers(min_value=0, max_value=99).map("t{:02d}".format)
 costs = st.none() | st.floats(min_value=0, max_value=1)
+# Hypothesis goes by the models' signatures, and those by the names on disk.
 later_events: st.SearchStrategy[e.Event] = st.one_of(
-    st.builds(e.JobRestarted, at=stamps, run_id=st.just("r2"), reset=st.just(("b", "c")), tasks=st.just(TASKS)),
+    st.builds(e.JobRestarted, at=stamps, runId=st.just("r2"), reset=st.just(("b", "c")), tasks=st.just(TASKS)),
     st.builds(e.JobStarted, at=stamps, pid=numbers),
     st.builds(e.ProcessDown, at=stamps, cause=st.just("signal")),
     st.builds(e.JobSuspended, at=stamps),
@@ -42,15 +45,16 @@ later_events: st.SearchStrategy[e.Event] = st.one_of(
     st.builds(e.FileWritten, at=stamps, task=tasks, kind=st.sampled_from(["artifacts", "logs", "tmp"]), name=stages),
     st.builds(
         e.CallPaid, at=stamps, key=stages, task=tasks, provider=st.just("p"), model=st.just("m"),
-        input_tokens=numbers, output_tokens=numbers, cost_usd=costs,
+        inputTokens=numbers, outputTokens=numbers, costUsd=costs,
     ),
     st.builds(
         e.AttemptFailed, at=stamps, task=tasks, attempt=numbers, stage=stages, reason=st.just("timeout"),
-        error=st.just(ERROR), retry_in=st.just(1.0),
+        error=st.just(ERROR), retryIn=st.just(1.0),
     ),
-    st.builds(e.TaskDone, at=stamps, task=tasks, attempt=numbers, execution_time=st.just(1.0), refinements=numbers),
+    st.builds(e.TaskDone, at=stamps, task=tasks, attempt=numbers, executionTime=st.just(1.0), refinements=numbers),
     st.builds(
-        e.TaskFailed, at=stamps, task=tasks, attempt=numbers, stage=stages, reason=st.just("flags"), error=st.just(ERROR)
+        e.TaskFailed, at=stamps, task=tasks, attempt=numbers, stage=stages, reason=st.just("flags"),
+        error=st.just(ERROR),
     ),
     st.builds(e.TaskSkipped, at=stamps, task=tasks, reason=st.just("asked")),
     st.builds(e.JobDone, at=stamps),

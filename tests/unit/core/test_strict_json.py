@@ -6,7 +6,9 @@ import json
 import time
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
+
 from pop_actors.core.strict_json import parse
 from pop_actors.errors import InvalidJson
 
@@ -79,10 +81,10 @@ def test_no_bytes_bring_out_another_error(content: bytes) -> None:
     try:
         value = parse(content)
     except InvalidJson as refused:
-        assert refused.line >= 1
-        assert refused.column >= 1
+        place = (refused.line, refused.column)
     else:
-        assert json.loads(content.decode("utf-8-sig")) == value
+        place = (1, 1) if json.loads(content.decode("utf-8-sig")) == value else (0, 0)
+    assert min(place) >= 1
 
 
 HOSTILE = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from pop_actors.core.task_index import TaskTarget, parse_task_index, with_task
 from pop_actors.errors import PipelineInvalid
 
@@ -29,7 +30,8 @@ def test_json_says_the_same() -> None:
     [
         b"", b"TASKS = make()", b"TASKS = {**other}", b'TASKS = {"a": file}', b'TASKS = {"a": "a.py", "a": "b.py"}',
         b'TASKS = {"a": 3}', b'TASKS = {"a": ""}', b'TASKS = {"a": "x:y:z"}', b'TASKS = {"a": "mod:not-a-name"}',
-        b"TASKS = {", b"TASKS = {3: 'a.py'}", b"\x00", b"(" * 5000, b'TASKS = {"a": "a.py"}\nTASKS = {}', b"TASKS: dict",
+        b"TASKS = {", b"TASKS = {3: 'a.py'}", b"\x00", b"(" * 5000, b"TASKS: dict",
+        b'TASKS = {"a": "a.py"}\nTASKS = {}',
     ],
 )  # fmt: skip
 def test_what_is_no_literal_of_texts_is_a_fault(source: bytes) -> None:
@@ -48,8 +50,8 @@ def test_json_that_is_no_registry_is_a_fault(source: bytes) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        'TASKS = {}\n',
-        'TASKS = {\n}\n',
+        "TASKS = {}\n",
+        "TASKS = {\n}\n",
         'TASKS = {"a": "a.py"}\n',
         'TASKS = {\n    "a": "a.py",\n}\n',
         'TASKS = {\n    "a": "a.py"  # a note, with a comma\n}\nOTHER = {"x": "y"}\n',

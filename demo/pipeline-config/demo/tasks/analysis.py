@@ -43,12 +43,7 @@ def prompt_templating(ctx: StageContext) -> StageResult:
 
 
 def inference(ctx: StageContext) -> StageResult:
-    reply = ctx.llm.chat(
-        ctx.output["messages"],
-        model=ctx.config.get("model"),
-        max_tokens=ctx.config.get("maxTokens"),
-        response_format=SCHEMA,
-    )
+    reply = ctx.llm.chat(ctx.output["messages"], response_format=SCHEMA)
     ctx.log.info("%s answered with %d tokens", reply.model, reply.usage.output_tokens)
     return StageResult(output={"content": reply.content})
 

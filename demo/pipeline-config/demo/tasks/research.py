@@ -54,13 +54,8 @@ def prompt_templating(ctx: StageContext) -> StageResult:
 
 
 def inference(ctx: StageContext) -> StageResult:
-    # The config's temperature is not sent: gpt-5 models take none. Pass `temperature=` for a model that does.
-    reply = ctx.llm.chat(
-        ctx.output["messages"],
-        model=ctx.config.get("model"),
-        max_tokens=ctx.config.get("maxTokens"),
-        response_format=SCHEMA,
-    )
+    # Model, temperature and maxTokens are taken from the task's config in pipeline.json.
+    reply = ctx.llm.chat(ctx.output["messages"], response_format=SCHEMA)
     ctx.log.info("%s answered with %d tokens", reply.model, reply.usage.output_tokens)
     return StageResult(output={"content": reply.content})
 

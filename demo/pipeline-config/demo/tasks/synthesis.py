@@ -113,11 +113,6 @@ def _missing(topics: list[str], draft: dict[str, Any]) -> list[str]:
 
 
 def _ask(ctx: StageContext, messages: list[dict[str, str]], schema: dict[str, Any]) -> str:
-    reply = ctx.llm.chat(
-        messages,
-        model=ctx.config.get("model"),
-        max_tokens=ctx.config.get("maxTokens"),
-        response_format=schema,
-    )
+    reply = ctx.llm.chat(messages, response_format=schema)
     ctx.log.info("%s answered with %d tokens", reply.model, reply.usage.output_tokens)
     return str(reply.content)

@@ -1,0 +1,167 @@
+"""The metrics: their names are the contract's, their text is Prometheus', and their labels stay bounded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pop_actors import __version__
+from pop_actors.core import events as e
+from pop_actors.core import observations as o
+from pop_actors.metrics import MOST_NAMES, OTHER, BoundedNames, Metrics
+
+AT = "2026-01-02T03:04:05.678Z"
+CONTRACT = {
+    "jobs": {"state"},
+    "jobs_total": {"pipeline", "outcome"},
+    "job_duration_seconds": {"pipeline"},
+    "job_start_seconds": set(),
+    "task_duration_seconds": {"pipeline", "task", "outcome"},
+    "stage_duration_seconds": {"stage"},
+    "refinements_total": {"pipeline", "task"},
+    "seeds_total": {"outcome"},
+    "pending_seeds": set(),
+    "actor_restarts_total": {"actor", "reason"},
+    "actor_mailbox_messages": {"actor"},
+    "actor_up": {"actor"},
+    "status_writes_total": set(),
+    "status_write_seconds": set(),
+    "status_events_total": set(),
+    "llm_requests_total": {"provider", "model", "outcome"},
+    "llm_request_seconds": {"provider", "model"},
+    "llm_wait_seconds": {"provider"},
+    "llm_inflight": {"provider"},
+    "llm_waiting": {"provider"},
+    "llm_tokens_total": {"provider", "model", "kind"},
+    "llm_cost_dollars_total": {"provider", "model"},
+    "llm_retries_total": {"provider", "reason"},
+    "llm_replays_total": {"provider"},
+    "llm_circuit_open": {"provider", "model"},
+    "llm_limit": {"provider", "kind"},
+    "rollout_mode": {"mode"},
+    "build_info": {"version"},
+}
+DOCUMENT = {"pipeline": "demo"}
+ERROR = e.ErrorInfo(name="ValueError", message="boom")
+HISTORY: tuple[o.Observation, ...] = (
+    o.SeedSeen("secret-job"),
+    o.SeedClaimed("secret-job", "demo"),
+    o.SeedTurnedDown("secret-job", "invalid_json", "…"),
+    o.SeedIgnored("notes.txt", "no seed"),
+    o.FirstStage("secret-job", 0.04),
+    o.JobChanged("secret-job", e.StageFinished(at=AT, task="write", stage="parsing", ms=1500), DOCUMENT),
+    o.JobChanged(
+        "secret-job", e.TaskDone(at=AT, task="write", attempt=1, execution_time=2500, refinements=2), DOCUMENT
+    ),
+    o.JobChanged(
+        "secret-job",
+        e.TaskFailed(at=AT, task="write", attempt=3, stage="parsing", reason="exception", error=ERROR),
+        DOCUMENT,
+    ),
+    o.JobFinished("secret-job", "demo", "done", 12.0),
+    o.StatusWritten(2, 9, 0.003),
+    o.ActorRestarted("jobs/secret-job", "crashed"),
+    o.CallQueued("openai"),
+    o.CallQueued("openai"),
+    o.CallAdmitted("openai", 0.5, granted=True),
+    o.CallRetried("openai", "gpt", "rate_limited"),
+    o.CallReplayed("openai"),
+    o.CallEnded("secret-job", "openai", "gpt", "ok", 1.5, 100, 20, 30, 0, 0.002),
+    o.CircuitChanged("openai", "gpt", open=True),
+    o.LimitSet("openai", "requests_per_minute", 60),
+    o.LimitSet("openai", "tokens_per_minute", None),
+    o.ModeChanged("shadow", claiming=True),
+)
+
+
+def gauges() -> dict[str, Any]:
+    return {
+        "jobs": {"running": 2},
+        "pending_seeds": 3,
+        "mailboxes": {"gateway": 2, "jobs/secret-job": 1, "jobs/secret-job/write": 4},
+        "up": {"gateway": True, "watcher": False},
+    }
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    made = Metrics()
+    made.sample(gauges)
+    for observation in HISTORY:
+        made.on_observation(observation)
+    return made
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Every sample as (name, value of label, …in the labels' order of names): value."""
+    found = {}
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        for sample in family.samples:
+            found[(sample.name, *(sample.labels[name] for name in sorted(sample.labels)))] = sample.value
+    return found
+
+
+def test_names_and_labels_are_exactly_the_contracts(metrics: Metrics) -> None:
+    """Dashboards and alerts rely on every one of them, and on there being no others."""
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        for sample in family.samples:
+            name = sample.name
+            if family.type == "histogram":
+                name = family.name
+            found.setdefault(name.removeprefix("pop_"), set()).update(sample.labels.keys() - {"le"})
+    assert found == CONTRACT
+
+
+def test_observations_move_the_numbers(metrics: Metrics) -> None:
+    """Times are seconds, money dollars, levels go up and down."""
+    found = samples(metrics)
+    assert found["pop_jobs_total", "done", "demo"] == 1
+    assert found["pop_stage_duration_seconds_sum", "parsing"] == 1.5
+    assert found["pop_task_duration_seconds_sum", "done", "demo", "write"] == 2.5
+    assert found["pop_refinements_total", "demo", "write"] == 2
+    assert found["pop_status_events_total",] == 9
+    assert found["pop_llm_inflight", "openai"] == 0
+    assert found["pop_llm_waiting", "openai"] == 1
+    assert found["pop_llm_tokens_total", "input", "gpt", "openai"] == 100
+    assert found["pop_llm_cost_dollars_total", "gpt", "openai"] == 0.002
+    assert found["pop_llm_limit", "tokens_per_minute", "openai"] == float("inf")
+    assert (found["pop_rollout_mode", "shadow"], found["pop_rollout_mode", "production"]) == (1, 0)
+    assert found["pop_build_info", __version__] == 1
+
+
+def test_gauges_are_asked_for_at_the_scrape(metrics: Metrics) -> None:
+    """All states of jobs are there, job actors are one, and a later source replaces an earlier."""
+    found = samples(metrics)
+    assert (found["pop_jobs", "running"], found["pop_jobs", "error"]) == (2, 0)
+    assert found["pop_pending_seeds",] == 3
+    assert (found["pop_actor_mailbox_messages", "job"], found["pop_actor_mailbox_messages", "gateway"]) == (5, 2)
+    assert (found["pop_actor_up", "gateway"], found["pop_actor_up", "watcher"]) == (1, 0)
+    metrics.sample(lambda: {**gauges(), "pending_seeds": 8})
+    assert samples(metrics)["pop_pending_seeds",] == 8
+
+
+def test_no_label_ever_holds_a_job_id(metrics: Metrics) -> None:
+    """Neither directly nor as part of an actor's name."""
+    assert b"secret-job" not in metrics.render()
+
+
+def test_levels_never_go_below_zero() -> None:
+    """A gateway that was restarted may end calls nobody saw begin."""
+    metrics = Metrics()
+    metrics.on_observation(o.CallEnded("j", "openai", "gpt", "ok", 1.0))
+    metrics.on_observation(o.CallAdmitted("openai", 0.1, granted=False))
+    found = samples(metrics)
+    assert (found["pop_llm_inflight", "openai"], found["pop_llm_waiting", "openai"]) == (0, 0)
+
+
+def test_names_users_choose_are_bounded() -> None:
+    """However many models are asked for, the registry stops growing."""
+    metrics = Metrics()
+    for number in range(MOST_NAMES + 50):
+        metrics.on_observation(o.CallEnded("j", "openai", f"model-{number}", "ok", 1.0))
+    assert samples(metrics)["pop_llm_requests_total", OTHER, "ok", "openai"] == 50
+    known = BoundedNames(1)
+    assert [known("a"), known("b"), known("a")] == ["a", OTHER, "a"]
