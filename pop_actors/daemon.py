@@ -37,7 +37,16 @@ from pop_actors.system.scheduler import Scheduler
 from pop_actors.system.status_writer import StatusWriter
 from pop_actors.system.watcher import Watcher
 
-PRELOADED = ("pop_actors.runner.job",)
+PRELOADED = (
+    "pop_actors.actors.worker",
+    "pop_actors.runner.job",
+    "pop_actors.runner.json_schema",
+    "asyncio",
+    "multiprocessing.popen_forkserver",
+    "pkgutil",
+)
+"""What every process needs, what many tasks do, and what multiprocessing loads at each start: loaded once, shared."""
+
 MOST_WARM_WORKERS = 4
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0

@@ -154,6 +154,8 @@ class ApiServer:
             reason = f"{type(error).__name__}: {error}"
             raise
         finally:
+            self._forget()
+            self._ring.close()
             self._up.set()
             if not self._stopping:
                 self._on_death(reason)

@@ -302,7 +302,6 @@ class Attempt:
                 return self._give_up(failure_of(error, STAGES[-1]))
         path = self._progress.path + self._progress.never_reached()
         self._record.close_well(output, self._checkpoint.lines, path)
-        self._checkpoint.sync()
         return Succeeded(output, self._checkpoint.milliseconds, self._progress.rounds)
 
     def _give_up(self, failure: Failure) -> Failed:

@@ -70,9 +70,10 @@ class DaemonControl:
         """Summaries, newest first: of jobs not finished and seeds that wait; with `include_finished` also done ones."""
         if state is not None and not is_job_state(state):
             raise Refused("bad_request", f"{state!r} is no state of a job")
-        found = [summary(document) for document in self._board.jobs()]
+        wanted_done = include_finished or state == "done"
+        found = [summary(job) for job in self._board.jobs() if wanted_done or job["state"] != "done"]
         found += [_waiting(seed) for seed in self._board.seeds()]
-        if include_finished or state == "done":
+        if wanted_done:
             known = {job["id"] for job in found}
             found += [_finished(run) for run in self.runs(limit, None) if run["id"] not in known]
         found = [job for job in found if state is None or job["state"] == state]

@@ -28,13 +28,13 @@ _log = logging.getLogger(__name__)
 
 
 class FolderWatch(FileSystemEventHandler):
-    """Calls `hint(name)`, in a thread of its own, when a file of `folder` was written, moved in, linked in or removed."""
+    """Calls `hint(name)`, in a thread of its own, when a file of `folder` was written, put there or removed."""
 
     def __init__(self, folder: Path, hint: Callable[[str], None]) -> None:
         self._folder = os.fspath(folder)
         self._hint = hint
         self._observer: BaseObserver | None = None
-        self._inode = 0
+        self._held = -1  # keeps the watched folder's inode from being given to a folder made again under its name
         self._has_complained = False
 
     @property
@@ -47,10 +47,10 @@ class FolderWatch(FileSystemEventHandler):
 
         OSError where the folder is missing. Without inotify it says so once and leaves looking to its owner.
         """
-        inode = os.stat(self._folder).st_ino
-        if self.is_watching and inode == self._inode:
+        if self.is_watching and os.path.samestat(os.stat(self._folder), os.fstat(self._held)):
             return False
         self.stop()
+        self._held = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         observer = Observer()
         try:
             observer.schedule(self, self._folder, recursive=False, event_filter=TELLING)
@@ -58,7 +58,7 @@ class FolderWatch(FileSystemEventHandler):
         except OSError as error:
             self._complain(error)
             return False
-        self._observer, self._inode, self._has_complained = observer, inode, False
+        self._observer, self._has_complained = observer, False
         return True
 
     def stop(self) -> None:
@@ -67,6 +67,9 @@ class FolderWatch(FileSystemEventHandler):
         if observer is not None:
             observer.stop()
             observer.join(STOP_SECONDS)
+        held, self._held = self._held, -1
+        if held >= 0:
+            os.close(held)
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """One event of the kernel. Never raises: an exception would silently end watchdog's thread."""

@@ -139,7 +139,7 @@ class Jobs(Supervisor):
 
     # What becomes of them
 
-    def on_child_exit(self, spec: ChildSpec, epoch: int, reason: ExitReason, will_restart: bool) -> None:
+    def on_child_exit(self, spec: ChildSpec, epoch: int, reason: ExitReason, will_restart: bool) -> None:  # noqa: ARG002  (the supervisor's hook)
         self._deadlines.forget(spec.id)
         self._gateway.tell(JobGone(spec.id))
         if reason.is_abnormal:
@@ -151,7 +151,7 @@ class Jobs(Supervisor):
                 self._ending.discard(spec.id)
                 self._scheduler.tell(m.JobEnded(spec.id, gave_up=False))
 
-    def on_give_up(self, spec: ChildSpec, epoch: int, reason: ExitReason) -> None:
+    def on_give_up(self, spec: ChildSpec, epoch: int, reason: ExitReason) -> None:  # noqa: ARG002  (the same)
         """The budget is spent: the job is in error, and its slot is free."""
         document = self._board.job(spec.id) or {}
         message = (

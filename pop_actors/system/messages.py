@@ -140,6 +140,13 @@ class JobEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class JobDeparted:
+    """Status-writer → scheduler: the job lies in complete/ or rejected/ now."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobsUp:
     """Jobs → scheduler: the supervisor of job processes has started, and nothing runs under it."""
 

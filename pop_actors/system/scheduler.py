@@ -79,6 +79,7 @@ class Scheduler(Actor):
             m.StatusWriterUp: self._status_writer_up,
             m.JobsUp: self._jobs_up,
             m.JobEnded: self._job_ended,
+            m.JobDeparted: lambda message: self._unpark(message.job_id),
             m.StopJob: self._stop_job,
             m.RestartJob: self._restart_job,
             m.SetClaiming: self._set_claiming,

@@ -110,7 +110,7 @@ def logs(
         ended, pieces = reader.look()
         show(pieces)
         if not pieces and not follow:
-            note(f"nothing was logged yet; popctl logs {job} -f waits for more")
+            note("nothing was logged" if ended else f"nothing was logged yet; popctl logs {job} -f waits for more")
         while follow and not ended:
             time.sleep(LOOK_SECONDS)
             ended, pieces = reader.look()

@@ -19,7 +19,7 @@ from pop_actors.actors.process_actor import Ref
 from pop_actors.actors.timers import Timers
 from pop_actors.core import events as e
 from pop_actors.core import observations as seen
-from pop_actors.core.ids import seconds_of, timestamp
+from pop_actors.core.ids import seconds_of
 from pop_actors.core.messages import Record
 from pop_actors.core.states import ENDED
 from pop_actors.errors import Damaged, Refused, SeedRejected, Unavailable
@@ -28,6 +28,8 @@ from pop_actors.storage.layout import Workspace
 from pop_actors.system import messages as m
 from pop_actors.system.board import Board
 from pop_actors.system.status_writer import moves
+from pop_actors.system.status_writer.arrivals import Arrivals, Arrived
+from pop_actors.system.status_writer.departures import Departures
 from pop_actors.system.status_writer.job_record import JobRecord
 
 COALESCE_SECONDS = 0.05
@@ -58,11 +60,14 @@ class StatusWriter(Actor):
         self._flush_is_coming = False
         self._disk_refuses = False
         self._syncers = ThreadPoolExecutor(SYNC_THREADS, "fsync")
+        self._arrivals = Arrivals(workspace, self._tell_quietly)
+        self._departures = Departures(workspace, self._gone)
         self._handlers: dict[type, Callable[[Any], object]] = {
             Record: self._record,
             m.Note: self._note,
             m.Flush: lambda _: self._flush(),
             m.Claim: self._claim,
+            Arrived: self._arrived,
             m.TurnDown: self._turn_down,
             m.BeginRun: self._begin_run,
         }
@@ -74,7 +79,9 @@ class StatusWriter(Actor):
         self._scheduler.tell(m.StatusWriterUp())
 
     def on_stop(self) -> None:
+        self._arrivals.close()
         self._flush()
+        self._departures.close()
         for record in self._jobs.values():
             record.close()
         self._syncers.shutdown(wait=False)
@@ -110,36 +117,43 @@ class StatusWriter(Actor):
         return self._take(record, [message.event])
 
     def _take(self, record: JobRecord, events: list[e.Event]) -> Future[Any] | None:
-        """Fold and append. Where somebody asked, the future is done once everything so far is on disk."""
-        for event in events:
-            try:
+        """Append, fold and show. Where somebody asked, the future is done once everything so far is on disk."""
+        shown: list[seen.Observation] = []
+        try:
+            for event in events:
                 record.take(event)
-            except (KeyError, ValueError) as error:
-                raise Refused("bad_event", f"{event.type} makes no sense for job {record.job_id}: {error}") from None
-            self._watch_first_stage(record, event)
-            self._feed.publish(seen.JobChanged(record.job_id, event, record.document))
-        self._events_since_flush += len(events)
-        self._board.put_job(record.document)
-        self._dirty[record.job_id] = record
-        self._append(record)
+                shown.append(seen.JobChanged(record.job_id, event, record.document))
+        except (KeyError, ValueError) as error:
+            raise Refused("bad_event", f"{event.type} makes no sense for job {record.job_id}: {error}") from None
+        finally:
+            self._append(record)
+            self._show(record, shown)
         if not self.is_asked:
             self._flush_later()
             return None
-        barrier: Future[Any] = Future()
-        self._barriers.append((record, barrier))
-        self._flush_next()
-        return barrier
-
-    def _watch_first_stage(self, record: JobRecord, event: e.Event) -> None:
-        if record.seen_at is not None and isinstance(event, e.StageStarted):
-            self._feed.publish(seen.FirstStage(record.job_id, time.monotonic() - record.seen_at))
-            record.seen_at = None
+        return self._barrier(record)
 
     def _append(self, record: JobRecord) -> None:
+        self._dirty[record.job_id] = record
         try:
             record.write()
         except OSError as error:
             self._disk_says_no(error)
+
+    def _show(self, record: JobRecord, shown: list[seen.Observation]) -> None:
+        self._events_since_flush += len(shown)
+        self._board.put_job(record.document)
+        if record.seen_at is not None and record.document["currentStage"] is not None:
+            self._feed.publish(seen.FirstStage(record.job_id, time.monotonic() - record.seen_at))
+            record.seen_at = None
+        for observation in shown:
+            self._feed.publish(observation)
+
+    def _barrier(self, record: JobRecord) -> Future[Any]:
+        barrier: Future[Any] = Future()
+        self._barriers.append((record, barrier))
+        self._flush_next()
+        return barrier
 
     # Making it durable
 
@@ -152,11 +166,12 @@ class StatusWriter(Actor):
     def _flush_later(self, seconds: float = COALESCE_SECONDS) -> None:
         if not self._flush_is_due:
             self._flush_is_due = True
-            self._timers.after(seconds, self._flush_is_due_now)
+            self._timers.after(seconds, lambda: self._tell_quietly(m.Flush()))
 
-    def _flush_is_due_now(self) -> None:
-        with contextlib.suppress(Unavailable):  # this incarnation is over; the next one starts from the log
-            self.tell_self(m.Flush())
+    def _tell_quietly(self, message: object) -> None:
+        """From other threads: where this incarnation is over, the next one starts from the logs."""
+        with contextlib.suppress(Unavailable):
+            self.tell_self(message)
 
     def _flush(self) -> None:
         self._flush_is_coming = self._flush_is_due = False
@@ -179,11 +194,12 @@ class StatusWriter(Actor):
         for record in dirty:
             record.write()
         self._sync(list(hinged_on.values()))
-        ended = [record for record in dirty if record.document["state"] in ENDED and not record.has_parted]
         for record in dirty:
-            if record.is_stale_on_disk and record.document["state"] != "done":
+            if record.document["state"] == "done" or record.is_rejected:
+                self._depart(record)
+            elif record.is_stale_on_disk:
                 record.write_status(durable=record.document["state"] in ENDED)
-        self._finish(ended)
+                self._part_with_ended(record)
         self._dirty = {}
 
     def _sync(self, records: list[JobRecord]) -> None:
@@ -201,45 +217,50 @@ class StatusWriter(Actor):
 
     # Ends
 
-    def _finish(self, ended: list[JobRecord]) -> None:
-        done = [record for record in ended if record.document["state"] == "done"]
-        if done:
-            moves.finish(self._workspace, done, timestamp(time.time()), again=self._disk_refuses)
-        for record in ended:
-            if record.is_rejected:
-                moves.reject_job(self._workspace, record, time.time())
-            self._part_with(record)
-
-    def _part_with(self, record: JobRecord) -> None:
-        record.has_parted = True
+    def _depart(self, record: JobRecord) -> None:
+        """Its log says that it is over: from here on nobody writes to it but who moves it."""
         record.close()
-        outcome = "rejected" if record.is_rejected else record.document["state"]
-        if outcome in {"done", "rejected"}:
-            self._jobs.pop(record.job_id, None)
-            self._board.drop_job(record.job_id)
+        self._jobs.pop(record.job_id, None)
+        self._departures.add(record)
+
+    def _gone(self, record: JobRecord) -> None:
+        """In the departures' thread: the job lies where it belongs."""
+        self._board.drop_job(record.job_id)
+        self._scheduler.tell(m.JobDeparted(record.job_id))
+        self._show_end(record, "rejected" if record.is_rejected else "done")
+
+    def _part_with_ended(self, record: JobRecord) -> None:
+        """A job in error, or stopped, stays in current/; its log needs no descriptor while it waits for a person."""
+        if record.document["state"] in ENDED:
+            record.close()
+            if not record.has_parted:
+                record.has_parted = True
+                self._show_end(record, record.document["state"])
+
+    def _show_end(self, record: JobRecord, outcome: str) -> None:
         seconds = time.time() - seconds_of(record.document["createdAt"])
         self._feed.publish(seen.JobFinished(record.job_id, record.document["pipeline"], outcome, seconds))
 
     # Beginnings
 
     def _claim(self, message: m.Claim) -> None:
-        seed = message.seed
-        try:
-            record, created = moves.claim(self._workspace, seed, message.run_id, timestamp(time.time()))
-        except SeedRejected as error:
+        self._arrivals.claim(message)
+
+    def _arrived(self, message: Arrived) -> None:
+        seed, error = message.claim.seed, message.error
+        if message.job is not None:
+            self._begin(*message.job, seed)
+            self._scheduler.tell(m.Claimed(seed, message.claim.run_id))
+            return
+        if isinstance(error, SeedRejected):
             self._turn_down(m.TurnDown(seed.job_id, error.reason, error.message))
-            self._scheduler.tell(m.ClaimFailed(seed.job_id, error.message, retry=False))
-        except (FileNotFoundError, NotASeed):
-            self._scheduler.tell(m.ClaimFailed(seed.job_id, "the seed has left the drop box", retry=False))
-        except SeedChanged:
-            self._scheduler.tell(m.ClaimFailed(seed.job_id, "the seed was changed", retry=False))
+        elif isinstance(error, SeedChanged):
             self._watcher.tell(m.LookAgain(seed.job_id))
-        except OSError as error:
+        elif isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             self._disk_says_no(error)
             self._scheduler.tell(m.ClaimFailed(seed.job_id, str(error), retry=True))
-        else:
-            self._begin(record, created, seed)
-            self._scheduler.tell(m.Claimed(seed, message.run_id))
+            return
+        self._scheduler.tell(m.ClaimFailed(seed.job_id, str(error), retry=False))
 
     def _begin(self, record: JobRecord, created: e.JobCreated, seed: m.SeedFound) -> None:
         record.seen_at = seed.seen_at

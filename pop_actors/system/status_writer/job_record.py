@@ -36,7 +36,7 @@ class JobRecord:
         return event.epoch == 0 or (event.epoch, event.seq) > self.last
 
     def take(self, event: Event) -> None:
-        """Fold an event; it reaches the log with the next `write`. ValueError, KeyError where it makes no sense here."""
+        """Fold an event; it reaches the log with the next `write`. ValueError, KeyError where it makes no sense."""
         self.document = fold(self.document, event)
         if event.epoch:
             self.last = (event.epoch, event.seq)

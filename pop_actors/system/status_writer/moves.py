@@ -1,4 +1,4 @@
-"""The durable moves of job directories, in terms of job records: claim, finish, reject, reopen, and what a start finds."""
+"""The durable moves of job directories in terms of job records: claim, finish, reject, reopen, and what a start finds."""
 
 from __future__ import annotations
 
@@ -56,8 +56,10 @@ def finish(workspace: Workspace, records: Sequence[JobRecord], at: str, *, again
     finishing.finish_all(workspace, finished, recovering=again)
 
 
-def reject_job(workspace: Workspace, record: JobRecord, now: float) -> None:
+def reject_job(workspace: Workspace, record: JobRecord, now: float, *, again: bool) -> None:
     """Move a job whose quality was not good enough to rejected/; `now` in seconds since the epoch."""
+    if again and not record.directory.path.is_dir():
+        return
     message = (record.document["error"] or {}).get("message", "")
     finishing.reject_job(workspace, record.job_id, "quality", message, now, readable_json(record.document))
 

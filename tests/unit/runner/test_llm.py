@@ -1,0 +1,257 @@
+"""Calls of a stage: who is asked, under which number, and what a reply must be."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pop_actors.core.job_spec import LlmOverride
+from pop_actors.core.messages import Chat
+from pop_actors.errors import CallFailed, Refused, Unavailable
+from pop_actors.runner.clockwork import Clockwork, Deadline, StageTimeout
+from pop_actors.runner.llm import Caller, Choice, Llm, Ordinals, choice_of_config, settle
+
+NO_OVERRIDE = LlmOverride()
+
+
+def reply(content: str = "hello") -> dict[str, Any]:
+    return {
+        "content": content,
+        "usage": {"inputTokens": 3, "outputTokens": 5, "cachedTokens": 0, "reasoningTokens": 0},
+        "costUsd": 0.25,
+        "provider": "offline",
+        "model": "m",
+        "finishReason": "stop",
+        "replayed": False,
+    }
+
+
+class Gateway:
+    """Answers each call with what `answer` returns or raises; None: never."""
+
+    address = "gateway"
+
+    def __init__(self, answer: Callable[[Chat], Any]) -> None:
+        self.chats: list[Chat] = []
+        self._answer = answer
+
+    def tell(self, message: object) -> None:
+        raise AssertionError("a chat is asked, not told")
+
+    def ask(self, message: object, timeout: float) -> Any:
+        raise AssertionError("a chat must not block its caller beyond the stage's time")
+
+    def request(self, message: object) -> Future[Any]:
+        assert isinstance(message, Chat)
+        self.chats.append(message)
+        future: Future[Any] = Future()
+        try:
+            answer = self._answer(message)
+        except Exception as error:
+            future.set_exception(error)
+        else:
+            if answer is not None:
+                future.set_result(answer)
+        return future
+
+
+@pytest.fixture
+def clockwork() -> Iterator[Clockwork]:
+    made = Clockwork()
+    yield made
+    made.stop()
+
+
+def llm_for(gateway: Gateway, clockwork: Clockwork, seconds: float = 60, **more: Any) -> tuple[Llm, list[Any]]:
+    paid: list[Any] = []
+    settings: dict[str, Any] = {"levels": (), "override": NO_OVERRIDE, "request_timeout": 60.0, **more}
+    deadline = Deadline(clockwork, seconds)
+    caller = Caller(gateway, "j", "r", 1, "t", 1, "inference", 0, deadline=deadline, paid=paid, **settings)
+    return Llm(caller), paid
+
+
+@pytest.mark.parametrize(
+    ("levels", "override", "expected"),
+    [
+        ([Choice(), Choice(), Choice()], (None, None), (None, None)),
+        ([Choice(), Choice(), Choice("openai", "a")], (None, None), ("openai", "a")),
+        ([Choice(), Choice(None, "b"), Choice("openai", "a")], (None, None), ("openai", "b")),
+        ([Choice(None, "c"), Choice(None, "b"), Choice("openai", "a")], (None, None), ("openai", "c")),
+        ([Choice("gemini"), Choice(None, "b"), Choice("openai", "a")], (None, None), ("gemini", None)),
+        ([Choice("gemini", "g"), Choice(None, "b"), Choice("openai", "a")], (None, None), ("gemini", "g")),
+        ([Choice("openai"), Choice("gemini", "b"), Choice("openai", "a")], (None, None), ("openai", "a")),
+        ([Choice("openai"), Choice(None, "b"), Choice()], (None, None), ("openai", "b")),
+        ([Choice("openai", "a"), Choice(), Choice()], ("offline", None), ("offline", None)),
+        ([Choice("openai", "a"), Choice(), Choice()], ("offline", "o"), ("offline", "o")),
+        ([Choice("openai", "a"), Choice(), Choice()], (None, "o"), ("openai", "o")),
+    ],
+)
+def test_provider_and_model_come_from_the_strongest_level_that_fits(
+    levels: list[Choice], override: tuple[str | None, str | None], expected: tuple[str | None, str | None]
+) -> None:
+    """Call, then task config, then pipeline; the override beats all. A model stays with the provider it was meant for."""
+    settled = settle(levels, LlmOverride(provider=override[0], model=override[1]))
+    assert (settled.provider, settled.model) == expected
+
+
+def test_a_config_says_of_calls_what_has_the_right_type() -> None:
+    """Other keys and values of a task's config are the task's own business."""
+    assert choice_of_config({"model": "m", "temperature": 0, "maxTokens": 9}) == Choice(None, "m", 0.0, 9)
+    assert choice_of_config({"model": 3, "temperature": "hot", "maxTokens": True}) == Choice()
+
+
+def test_a_request_carries_only_what_somebody_asked_for(clockwork: Clockwork) -> None:
+    """Temperature and the like are left out where neither the call nor a config has them."""
+    gateway = Gateway(lambda chat: reply())
+    llm, paid = llm_for(gateway, clockwork)
+    answer = llm.chat([{"role": "user", "content": "hi"}])
+    assert gateway.chats[0].request == {"messages": [{"role": "user", "content": "hi"}], "responseFormat": "text"}
+    assert (answer.content, answer.cost_usd, answer.usage.input_tokens, answer.usage["output_tokens"]) == (
+        "hello", 0.25, 3, 5,
+    )  # fmt: skip
+    assert [call["costUsd"] for call in paid] == [0.25]
+
+
+def test_config_and_provider_attribute_reach_the_request(clockwork: Clockwork) -> None:
+    """`llm.claude_code.chat` fixes the provider; the config's temperature goes along."""
+    gateway = Gateway(lambda chat: reply())
+    llm, _ = llm_for(gateway, clockwork, levels=(Choice(None, None, 0.5, 10),))
+    llm.claude_code.chat("hi", stop="END")
+    request = gateway.chats[0].request
+    assert (request["provider"], request["temperature"], request["maxTokens"]) == ("claude-code", 0.5, 10)
+    assert request["stop"] == ["END"]
+
+
+def test_a_request_that_is_none_fails_before_it_is_sent(clockwork: Clockwork) -> None:
+    """A role that does not exist costs nothing."""
+    gateway = Gateway(lambda chat: reply())
+    llm, _ = llm_for(gateway, clockwork)
+    with pytest.raises(CallFailed, match="role") as caught:
+        llm.chat([{"role": "king", "content": "hi"}])
+    assert caught.value.code == "bad_request"
+    assert gateway.chats == []
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', '```json\n{"a": 1}\n```', ' {"a": 1}\n'])
+def test_a_structured_reply_is_parsed(clockwork: Clockwork, content: str) -> None:
+    """JSON, also where the model put a fence around it."""
+    llm, _ = llm_for(Gateway(lambda chat: reply(content)), clockwork)
+    assert llm.chat("hi", response_format="json").parsed == {"a": 1}
+    schema = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
+    assert llm.chat("hi", response_format=schema).parsed == {"a": 1}
+
+
+def test_a_reply_that_breaks_its_format_is_a_failed_call_that_was_paid(clockwork: Clockwork) -> None:
+    """bad_reply; the money is booked, and asking again is a new call."""
+    gateway = Gateway(lambda chat: reply('{"a": "x"}'))
+    llm, paid = llm_for(gateway, clockwork)
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    for _ in range(2):
+        with pytest.raises(CallFailed, match="/a") as caught:
+            llm.chat("hi", response_format=schema)
+        assert caught.value.code == "bad_reply"
+    assert len(paid) == 2
+    assert [chat.ordinal for chat in gateway.chats] == [1, 2]
+
+
+def test_while_the_gateway_is_away_the_same_call_is_sent_again(clockwork: Clockwork) -> None:
+    """A restart of the gateway is no failure of the call, and no new call."""
+    answers: Iterator[Any] = iter([Unavailable("restarting"), Unavailable("restarting"), reply("there")])
+
+    def answer(chat: Chat) -> Any:
+        found = next(answers)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    gateway = Gateway(answer)
+    llm, _ = llm_for(gateway, clockwork)
+    assert llm.chat("hi").content == "there"
+    assert len(gateway.chats) == 3
+    assert len(set(map(repr, gateway.chats))) == 1
+
+
+def test_a_refusal_is_a_failed_call_with_its_code(clockwork: Clockwork) -> None:
+    """What crosses the wire as a refusal arrives as CallFailed."""
+
+    def refuse(chat: Chat) -> Any:
+        raise Refused("rate_limited", "slow down", {"retryAfter": 3})
+
+    llm, paid = llm_for(Gateway(refuse), clockwork)
+    with pytest.raises(CallFailed, match="slow down") as caught:
+        llm.chat("hi")
+    assert (caught.value.code, caught.value.details, paid) == ("rate_limited", {"retryAfter": 3}, [])
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_call_never_outlives_its_stage(clockwork: Clockwork, is_async: bool) -> None:
+    """No answer until the stage's time is over: StageTimeout, although the thread was waiting in C."""
+    deadline = 0.05
+    llm, _ = llm_for(Gateway(lambda chat: None), clockwork, deadline)
+    with pytest.raises(StageTimeout):
+        if is_async:
+            asyncio.run(llm.achat("hi"))
+        else:
+            llm.chat("hi")
+
+
+def test_async_calls_run_side_by_side(clockwork: Clockwork) -> None:
+    """Two calls that each wait for the other one's arrival both come back."""
+    waiting: list[Future[Any]] = []
+
+    class Both(Gateway):
+        def request(self, message: object) -> Future[Any]:
+            future: Future[Any] = Future()
+            waiting.append(future)
+            if len(waiting) == 2:
+                for other in waiting:
+                    other.set_result(reply())
+            return future
+
+    llm, paid = llm_for(Both(lambda chat: None), clockwork)
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(llm.achat("one"), llm.achat("two"))
+
+    assert [answer.content for answer in asyncio.run(both())] == ["hello", "hello"]
+    assert len(paid) == 2
+
+
+@given(st.lists(st.integers(0, 3), max_size=30), st.randoms(use_true_random=False))
+def test_calls_find_their_own_numbers_again_in_any_order(asked: list[int], chance: Any) -> None:
+    """The same calls in another order get the same set of (request, number): that is what replays need."""
+    first, second = Ordinals(), Ordinals()
+    before = sorted(first.take({"n": n}) for n in asked)
+    shuffled = asked[:]
+    chance.shuffle(shuffled)
+    assert sorted(second.take({"n": n}) for n in shuffled) == before
+    assert len(set(before)) == len(before)
+
+
+def test_a_number_is_never_given_to_two_calls_at_once() -> None:
+    """Eight threads asking the same thing get different numbers."""
+    ordinals = Ordinals()
+    gate = threading.Barrier(8)
+
+    def take(_: int) -> list[int]:
+        gate.wait(10)
+        return [ordinals.take({"q": 1})[1] for _ in range(50)]
+
+    with ThreadPoolExecutor(8) as pool:
+        numbers = [number for taken in pool.map(take, range(8)) for number in taken]
+    assert sorted(numbers) == list(range(1, 401))
+
+
+def test_a_call_that_failed_unbilled_gives_its_number_back() -> None:
+    """Asked again it is the same call: after a crash the reply is found under the first number."""
+    ordinals = Ordinals()
+    ticket = ordinals.take({"q": 1})
+    ordinals.give_back(ticket)
+    assert ordinals.take({"q": 1}) == ticket
