@@ -210,6 +210,7 @@ class Daemon:
                     status_writer=status_writer,
                     jobs=jobs,
                     watcher=watcher,
+                    timers=timers,
                 ),
             ),
             ChildSpec(

@@ -49,7 +49,7 @@ class JobSpec(_Part):
 
     `directory` is the absolute path of the job's directory. `task_modules` gives for each registry key
     `/abs/file.py` or `/abs/file.py:function`. `resumed` is False only where nothing is to be read back: the log holds
-    no run of a task. Times are seconds.
+    no run of a task. Times are seconds. `fault_point` is for tests (`storage/fault_points.py`).
     """
 
     job_id: str
@@ -66,3 +66,4 @@ class JobSpec(_Part):
     resumed: bool = False
     retry_backoff_seconds: Annotated[float, Field(ge=0)] = 2.0
     request_timeout: Annotated[float, Field(gt=0)] = 600.0
+    fault_point: str | None = None

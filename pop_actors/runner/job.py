@@ -29,6 +29,8 @@ from pop_actors.runner.history import History, TaskPast, history_of
 from pop_actors.runner.plan import AT_WORK, State, is_done, ready, upstream
 from pop_actors.runner.task import Attempt, Begin, Failed, Outcome, Succeeded, Workplace
 from pop_actors.runner.task_record import read_output
+from pop_actors.storage import fault_points
+from pop_actors.storage.fault_points import reach
 from pop_actors.storage.jsonl import read_lines
 from pop_actors.storage.layout import JobDirectory
 from pop_actors.storage.runner_pid import write_runner_pid
@@ -91,6 +93,7 @@ class JobActor(ProcessActor):
             self._clockwork.stop()
 
     def on_start(self) -> None:
+        fault_points.arm(self._spec.fault_point)
         write_runner_pid(self._directory.runner_pid, os.getpid())
         spec = self._spec
         self._place = Workplace(
@@ -106,6 +109,7 @@ class JobActor(ProcessActor):
         )
         history = self._history()
         self._stream.note(e.JobStarted, pid=os.getpid(), resumed=history.started)
+        reach("runner.started")
         self._take_up(history)
         self._go_on()
 
@@ -215,6 +219,7 @@ class JobActor(ProcessActor):
                 self._settle(
                     e.TaskDone, task=entry.name, attempt=attempt, execution_time=milliseconds, refinements=refinements
                 )
+                reach("runner.task-confirmed")
             case Failed():
                 self._attempt_failed(entry, attempt, outcome)
             case _:
@@ -293,7 +298,9 @@ class JobActor(ProcessActor):
         """The run's last event; after its barrier the directory may be elsewhere, so it is tidied before."""
         self._capture.forget_unused_process_log()
         self._directory.runner_pid.unlink(missing_ok=True)
+        reach("runner.before-end")
         self._stream.end(kind, **fields)
+        reach("runner.ended")
         self.stop()
 
 

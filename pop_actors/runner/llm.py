@@ -27,6 +27,7 @@ from pop_actors.core.messages import Chat
 from pop_actors.errors import CallFailed, Refused, Unavailable
 from pop_actors.runner.clockwork import Deadline
 from pop_actors.runner.context import Fields
+from pop_actors.storage.fault_points import reach
 
 ASK_AGAIN_SECONDS = 0.1
 GRACE_SECONDS = 2.0  # the gateway keeps the call's deadline itself, and knows better than "no answer" why
@@ -236,7 +237,10 @@ class _Call:
         return max(0.0, min(self._until + GRACE_SECONDS, self._caller.deadline.moment) - time.monotonic())
 
     def send(self) -> Future[Any]:
-        return self._caller.gateway.request(self._message)
+        reach("runner.before-call")
+        answer = self._caller.gateway.request(self._message)
+        reach("runner.asked")
+        return answer
 
     def pause_after(self, error: Exception) -> float:
         """Seconds until it is sent again. Raises where the error ends the call."""
@@ -252,6 +256,7 @@ class _Call:
 
     def reply(self, document: Any) -> Reply:
         """The reply a document stands for, booked. CallFailed bad_reply where it breaks the format asked for."""
+        reach("runner.answered")
         reply = ChatReply.model_validate(document)
         usage = reply.usage.model_dump()
         self._caller.paid.append(

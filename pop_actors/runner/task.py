@@ -32,6 +32,7 @@ from pop_actors.runner.progress import Progress
 from pop_actors.runner.task_io import FileIndex, TaskIO
 from pop_actors.runner.task_modules import LOAD, Handler, load_stages, target_of
 from pop_actors.runner.task_record import TaskRecord
+from pop_actors.storage.fault_points import reach
 from pop_actors.storage.layout import JobDirectory
 
 
@@ -98,6 +99,8 @@ class Attempt:
         self._index = FileIndex(lambda kind, name: self._note(e.FileWritten, kind=kind, name=name))
         pipeline = Choice(spec.llm.provider, spec.llm.model, spec.llm.temperature, spec.llm.max_tokens)
         self._levels = (choice_of_config(entry.config), pipeline)
+        self._log = logging.getLogger(f"task.{entry.name}")
+        self._log.setLevel(logging.DEBUG)
 
     def run(self) -> Outcome:
         """Do what is left of the attempt."""
@@ -112,6 +115,7 @@ class Attempt:
     def _run(self) -> Outcome:
         if self._begin.is_new:
             self._note(e.TaskStarted, attempt=self._number)
+            reach("runner.task-started")
         else:
             self._take_up_again()
         self._progress = Progress(self._place.seed, (), 0)
@@ -192,9 +196,10 @@ class Attempt:
             return flagged(stage, "timeout", f"the task's {self._entry.timeout:g} s were over before this stage")
         paid: list[dict[str, Any]] = []
         io = TaskIO(self._place.directory, self._entry.name, self._index, deadline)
-        context = StageContext(self._material(), self._meta(number), io, self._llm(stage, number, deadline, paid),
-                               logging.getLogger(f"task.{self._entry.name}"))  # fmt: skip
+        llm = self._llm(stage, number, deadline, paid)
+        context = StageContext(self._material(), self._meta(number), io, llm, self._log)
         self._start(stage, number, deadline)
+        reach("runner.stage-started")
         started, clock = time.time(), time.perf_counter()
         failure: Failure | None = None
         output, flags = None, self._progress.flags
@@ -208,7 +213,9 @@ class Attempt:
             failure = failure_of(error, stage)
             io.close(ok=False)
         ms = _milliseconds_since(clock)
+        reach("runner.stage-ran")
         self._append(stage, number, timestamp(started), ms, output=output, flags=flags, calls=paid, failure=failure)
+        reach("runner.stage-done")
         self._finished(stage, number, ms, ok=failure is None)
         if failure is None:
             self._progress.take(stage, number, output, flags)
@@ -302,6 +309,7 @@ class Attempt:
                 return self._give_up(failure_of(error, STAGES[-1]))
         path = self._progress.path + self._progress.never_reached()
         self._record.close_well(output, self._checkpoint.lines, path)
+        reach("runner.output-written")
         return Succeeded(output, self._checkpoint.milliseconds, self._progress.rounds)
 
     def _give_up(self, failure: Failure) -> Failed:

@@ -1,6 +1,7 @@
 """Places where a test can have the process killed, as by `kill -9`: between the steps that must survive it.
 
-`reach` does nothing unless the composition root armed a point. Nothing here reads the environment.
+`reach` does nothing unless a point was armed: by the composition root in the daemon, by the job's actor in its process
+(points that begin with `runner.`). Nothing here reads the environment.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import os
 import signal
 
 from pop_actors.errors import SettingsError
+
+IN_RUNNER = "runner."
 
 POINTS = (
     "claim.linked",
@@ -27,27 +30,54 @@ POINTS = (
     "finish.status-written",
     "finish.renamed",
     "reopen.renamed",
+    "writer.appended",
+    "writer.synced",
+    "writer.status-written",
     "call.sent",
     "call.replied",
     "call.paid",
     "call.booked",
+    "runner.started",
+    "runner.task-started",
+    "runner.stage-started",
+    "runner.before-call",
+    "runner.asked",
+    "runner.answered",
+    "runner.stage-ran",
+    "runner.stage-done",
+    "runner.output-written",
+    "runner.task-confirmed",
+    "runner.before-end",
+    "runner.ended",
 )
 
 
 class _Armed:
-    """The point that kills, and how many passages of it are still survived."""
+    """The point that kills, how many passages of it are still survived, and the signal that is sent."""
 
     name: str | None = None
     survived: int = 0
+    signal: int = signal.SIGKILL
 
 
 def arm(text: str | None) -> None:
-    """Kill this process at the point `name`, or at its Nth passage (`name:N`). None disarms; else SettingsError."""
-    name, _, count = (text or "").partition(":")
-    if text and (name not in POINTS or (count and not count.isdecimal()) or count == "0"):
-        raise SettingsError(f"PO_FAULT_POINT = {text!r}: must be one of {', '.join(POINTS)}, or such a name and :N")
+    """Kill this process at the point `name`, or at its Nth passage (`name:N`). None disarms; else SettingsError.
+
+    With `:stop` behind it, the process is stopped there instead (SIGSTOP), once: a test can then kill another.
+    """
+    name, _, rest = (text or "").removesuffix(":stop").partition(":")
+    if text and (name not in POINTS or (rest and not rest.isdecimal()) or rest == "0"):
+        raise SettingsError(
+            f"PO_FAULT_POINT = {text!r}: must be one of {', '.join(POINTS)}, or such a name and :N, :stop or :N:stop"
+        )
     _Armed.name = name or None
-    _Armed.survived = int(count or 1) - 1
+    _Armed.survived = int(rest or 1) - 1
+    _Armed.signal = signal.SIGSTOP if text and text.endswith(":stop") else signal.SIGKILL
+
+
+def for_runner(text: str | None) -> str | None:
+    """What a job's process is to be armed with; None where the point is one of the daemon's."""
+    return text if text is not None and text.startswith(IN_RUNNER) else None
 
 
 def reach(name: str) -> None:
@@ -57,4 +87,5 @@ def reach(name: str) -> None:
     if _Armed.survived:
         _Armed.survived -= 1
         return
-    os.kill(os.getpid(), signal.SIGKILL)
+    _Armed.name = None
+    os.kill(os.getpid(), _Armed.signal)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from pop_actors.config import Settings
 from pop_actors.core.job_spec import JobSpec, LlmDefaults, LlmOverride, TaskEntry
+from pop_actors.core.pipeline import Pipeline
 from pop_actors.core.seed import parse_seed
 from pop_actors.core.status import Document
 from pop_actors.errors import Refused, SeedRejected, StorageError
+from pop_actors.storage import fault_points
 from pop_actors.storage.catalogue import Catalogue, ResolvedPipeline
 from pop_actors.storage.files import read_json
 from pop_actors.storage.layout import JobDirectory
@@ -34,6 +36,7 @@ class JobSpecs:
         self._settings = settings
         self._workspace = settings.workspace
         self._catalogue = catalogue
+        self._settled: tuple[Pipeline, tuple[TaskEntry, ...]] | None = None
 
     def fresh(self, seed: m.SeedFound, run_id: str) -> JobSpec:
         """For a job that was claimed this moment."""
@@ -84,10 +87,7 @@ class JobSpecs:
             root=str(self._settings.root),
             pipeline=resolved.slug,
             task_modules=resolved.task_modules,
-            entries=tuple(
-                TaskEntry.model_validate(entry.model_dump(include=set(TaskEntry.model_fields)))
-                for entry in pipeline.tasks
-            ),
+            entries=self._entries(pipeline),
             llm=LlmDefaults.model_validate(pipeline.llm.model_dump()),
             llm_override=LlmOverride() if override is None else LlmOverride.model_validate(override.model_dump()),
             mode=mode,
@@ -95,7 +95,16 @@ class JobSpecs:
             resumed=resumed,
             retry_backoff_seconds=self._settings.tasks.retry_backoff_seconds,
             request_timeout=self._settings.gateway.request_timeout_seconds,
+            fault_point=None if resumed else fault_points.for_runner(self._settings.fault_point),
         )
+
+    def _entries(self, pipeline: Pipeline) -> tuple[TaskEntry, ...]:
+        """The tasks as the runner takes them; those of the pipeline asked for last are kept, for runs in a row."""
+        if self._settled is None or self._settled[0] is not pipeline:
+            wanted = set(TaskEntry.model_fields)
+            entries = tuple(TaskEntry.model_validate(entry.model_dump(include=wanted)) for entry in pipeline.tasks)
+            self._settled = (pipeline, entries)
+        return self._settled[1]
 
 
 def _read(path: object) -> bytes:

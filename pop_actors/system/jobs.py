@@ -119,7 +119,8 @@ class Jobs(Supervisor):
 
         def arguments(epoch: int) -> dict[str, Any]:
             again = epoch > message.epoch or spec.resumed
-            return {"spec": spec.model_copy(update={"resumed": again}).model_dump(mode="json")}
+            told = {"resumed": again, "fault_point": None if again else spec.fault_point}
+            return {"spec": spec.model_copy(update=told).model_dump(mode="json")}
 
         return process(self._host, ENTRY, arguments, after=lambda: self._noted.pop(spec.job_id, None))
 

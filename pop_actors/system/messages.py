@@ -19,6 +19,10 @@ API = "api"
 ACTORS = (STATUS_WRITER, GATEWAY, SCHEDULER, JOBS, WATCHER, API)
 
 
+Rank = tuple[int, int, str]
+"""The order of claiming: priority, the highest first, then age, then job id."""
+
+
 @dataclass(frozen=True, slots=True)
 class SeedFound:
     """Watcher → scheduler: a seed that can become a job lies in the drop box.
@@ -38,9 +42,15 @@ class SeedFound:
     seen_at: float
 
     @property
-    def rank(self) -> tuple[int, int, str]:
-        """The order of claiming: priority, then age, then id."""
+    def rank(self) -> Rank:
         return (-self.priority, self.file.mtime_ns, self.job_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SeedsFound:
+    """Watcher → scheduler: these lay there together, and are to be ranked before any of them is claimed."""
+
+    seeds: tuple[SeedFound, ...]
 
 
 @dataclass(frozen=True, slots=True)

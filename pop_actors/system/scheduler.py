@@ -18,6 +18,7 @@ from typing import Any
 
 from pop_actors.actors.actor import Actor
 from pop_actors.actors.process_actor import Ref
+from pop_actors.actors.timers import Timers
 from pop_actors.core import events as e
 from pop_actors.core.ids import run_id, timestamp
 from pop_actors.core.restart_plan import tasks_to_reset
@@ -39,6 +40,11 @@ class _Resume:
     job_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class _FillSlots:
+    """Scheduler → itself: look again what may start or be claimed, as after every message."""
+
+
 class Scheduler(Actor):
     """Owns the queue of seeds and the slots."""
 
@@ -51,6 +57,7 @@ class Scheduler(Actor):
         status_writer: Ref,
         jobs: Ref,
         watcher: Ref,
+        timers: Timers,
     ) -> None:
         super().__init__()
         self._max_running = max_running
@@ -60,11 +67,13 @@ class Scheduler(Actor):
         self._status_writer = status_writer
         self._jobs = jobs
         self._watcher = watcher
-        self._queue: list[tuple[tuple[int, int, str], m.SeedFound]] = []
-        self._parked: dict[str, list[m.SeedFound]] = {}
+        self._timers = timers
+        self._queue: list[m.Rank] = []
+        self._parked: dict[str, list[m.Rank]] = {}
         self._held_locks: dict[str, str] = {}
         self._to_resume: deque[str] = deque()
         self._claiming: set[str] = set()
+        self._claimed_ahead: list[tuple[m.Rank, m.Claimed]] = []
         self._running: set[str] = set()
         self._stopping: dict[str, list[Future[Any]]] = {}
         self._claims_seeds = True
@@ -73,6 +82,7 @@ class Scheduler(Actor):
         self._all_quiet: list[Future[Any]] = []
         self._handlers: dict[type, Callable[[Any], object]] = {
             m.SeedFound: self._seed_found,
+            m.SeedsFound: self._seeds_found,
             m.SeedGone: self._seed_gone,
             m.Claimed: self._claimed,
             m.ClaimFailed: self._claim_failed,
@@ -85,6 +95,7 @@ class Scheduler(Actor):
             m.SetClaiming: self._set_claiming,
             m.SuspendAll: self._suspend_all,
             _Resume: self._resume,
+            _FillSlots: lambda _: None,
         }
 
     def receive(self, message: object) -> object:
@@ -114,7 +125,11 @@ class Scheduler(Actor):
         known = self._board.seed(seed.job_id)
         self._board.put_seed(seed)
         if known is None or known.rank != seed.rank:
-            heapq.heappush(self._queue, (seed.rank, seed))
+            heapq.heappush(self._queue, seed.rank)
+
+    def _seeds_found(self, message: m.SeedsFound) -> None:
+        for seed in message.seeds:
+            self._seed_found(seed)
 
     def _seed_gone(self, message: m.SeedGone) -> None:
         self._board.drop_seed(message.job_id)
@@ -125,8 +140,7 @@ class Scheduler(Actor):
         if job_id in self._stopping:
             self._note_stopped(job_id)
             return
-        self._running.add(job_id)
-        self._jobs.tell(m.StartJob(self._specs.fresh(message.seed, message.run_id), epoch=1))
+        heapq.heappush(self._claimed_ahead, (message.seed.rank, message))
 
     def _claim_failed(self, message: m.ClaimFailed) -> None:
         self._claiming.discard(message.job_id)
@@ -135,6 +149,7 @@ class Scheduler(Actor):
             asker.set_exception(Refused("not_found", f"{message.job_id} is no job: {message.why}"))
         if message.retry:
             self._retry_at = time.monotonic() + CLAIM_RETRY_SECONDS
+            self._timers.after(CLAIM_RETRY_SECONDS, lambda: self.put(_FillSlots()))
 
     def _status_writer_up(self, message: m.StatusWriterUp) -> None:  # noqa: ARG002  (one shape for every handler)
         """Claims without an answer are undone; their seeds lie in pending/ and the watcher is to find them anew."""
@@ -146,9 +161,37 @@ class Scheduler(Actor):
     # Slots
 
     def _fill_slots(self) -> None:
-        while self._starts_jobs and len(self._running) + len(self._claiming) < self._max_running:
-            if not (self._resume_one() or self._claim_one()):
-                return
+        """Start what may start, and claim ahead as many as can run at once, so that no slot waits for a claim."""
+        if not self._starts_jobs:
+            self._tell_when_quiet()
+            return
+        while len(self._running) < self._max_running and (self._resume_one() or self._start_one()):
+            continue
+        while len(self._claiming) + len(self._claimed_ahead) < self._wanted_claims() and self._claim_one():
+            continue
+
+    def _wanted_claims(self) -> int:
+        if self._to_resume:
+            return 0
+        free = self._max_running - len(self._running)
+        outranked = len(self._claimed_ahead) if self._is_outranked() else 0
+        return free + self._max_running + outranked
+
+    def _is_outranked(self) -> bool:
+        """Whether a seed that waits comes before every job that was claimed ahead."""
+        seed = self._next_seed()
+        return seed is not None and bool(self._claimed_ahead) and seed.rank < self._claimed_ahead[0][0]
+
+    def _start_one(self) -> bool:
+        if not self._claimed_ahead or (self._claims_seeds and self._is_outranked()):
+            return False
+        _, claimed = heapq.heappop(self._claimed_ahead)
+        job_id = claimed.seed.job_id
+        document = self._board.job(job_id)
+        if document is not None and document["state"] == "pending":
+            self._running.add(job_id)
+            self._jobs.tell(m.StartJob(self._specs.fresh(claimed.seed, claimed.run_id), epoch=1))
+        return True
 
     def _resume_one(self) -> bool:
         if not self._to_resume:
@@ -178,6 +221,7 @@ class Scheduler(Actor):
         seed = self._next_seed()
         if seed is None:
             return False
+        heapq.heappop(self._queue)
         self._board.drop_seed(seed.job_id)
         self._claiming.add(seed.job_id)
         self._held_locks.update(dict.fromkeys(seed.conflicts, seed.job_id))
@@ -186,15 +230,16 @@ class Scheduler(Actor):
         return True
 
     def _next_seed(self) -> m.SeedFound | None:
-        """The first in rank that nothing holds back; held ones are parked at what they wait for."""
+        """The first in rank that nothing holds back, left in the queue; held ones are parked at what they wait for."""
         while self._queue:
-            _, seed = heapq.heappop(self._queue)
-            if self._board.seed(seed.job_id) is not seed:
-                continue
-            obstacle = self._obstacle(seed)
-            if obstacle is None:
-                return seed
-            self._parked.setdefault(obstacle, []).append(seed)
+            rank = self._queue[0]
+            seed = self._board.seed(rank[2])
+            if seed is not None and seed.rank == rank:
+                obstacle = self._obstacle(seed)
+                if obstacle is None:
+                    return seed
+                self._parked.setdefault(obstacle, []).append(rank)
+            heapq.heappop(self._queue)
         return None
 
     def _obstacle(self, seed: m.SeedFound) -> str | None:
@@ -208,8 +253,8 @@ class Scheduler(Actor):
         """A job has ended: what waited for it is looked at again."""
         for lock in [lock for lock, holder in self._held_locks.items() if holder == job_id]:
             del self._held_locks[lock]
-        for seed in self._parked.pop(job_id, ()):
-            heapq.heappush(self._queue, (seed.rank, seed))
+        for rank in self._parked.pop(job_id, ()):
+            heapq.heappush(self._queue, rank)
 
     # Jobs
 
@@ -218,7 +263,8 @@ class Scheduler(Actor):
         self._running.clear()
         unfinished = [job for job in self._board.jobs() if job["state"] in {"pending", "running"}]
         unfinished.sort(key=lambda job: (job["createdAt"], job["id"]))
-        self._to_resume = deque(job["id"] for job in unfinished if job["id"] not in self._claiming)
+        ahead = {claimed.seed.job_id for _, claimed in self._claimed_ahead}
+        self._to_resume = deque(job["id"] for job in unfinished if job["id"] not in self._claiming | ahead)
 
     def _job_ended(self, message: m.JobEnded) -> None:
         self._running.discard(message.job_id)
@@ -227,6 +273,8 @@ class Scheduler(Actor):
             self._note_stopped(message.job_id)
         elif self._starts_jobs and self._is_unaccounted(message.job_id):
             self._note(message.job_id, _left_silently())
+
+    def _tell_when_quiet(self) -> None:
         if not self._running and not self._claiming:
             for asker in self._all_quiet:
                 asker.set_result(None)
@@ -311,10 +359,7 @@ class Scheduler(Actor):
         quiet: Future[Any] = Future()
         for job_id in self._running:
             self._jobs.tell(m.EndJob(job_id, suspend=True))
-        if self._running or self._claiming:
-            self._all_quiet.append(quiet)
-        else:
-            quiet.set_result(None)
+        self._all_quiet.append(quiet)
         return quiet
 
 

@@ -45,9 +45,10 @@ class _Hint:
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    """Watcher → itself: look at these names, or (None) at the whole folder."""
+    """Watcher → itself: look at these names, or (None) at the whole folder. `found` so far, in earlier slices."""
 
     names: tuple[str, ...] | None = None
+    found: tuple[m.SeedFound, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Watcher(Actor):
         self._ignored: set[str] = set()
         self._watch: FolderWatch | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
-            _Hint: lambda hint: self._look_at(hint.name),
+            _Hint: lambda hint: self._look_now(hint.name),
             _Scan: self._scan,
             _Tick: self._tick,
             m.LookAgain: self._look_again,
@@ -128,10 +129,12 @@ class Watcher(Actor):
     def _scan(self, scan: _Scan) -> None:
         """Look at the folder a slice at a time, so that hints and pings are answered in between."""
         names = scan.names if scan.names is not None else tuple(self._new_names())
-        for name in names[:SCAN_SLICE]:
-            self._look_at(name)
+        seeds = (self._look_at(name) for name in names[:SCAN_SLICE])
+        found = (*scan.found, *(seed for seed in seeds if seed is not None))
         if len(names) > SCAN_SLICE:
-            self._tell_self(_Scan(names[SCAN_SLICE:]))
+            self._tell_self(_Scan(names[SCAN_SLICE:], found))
+        elif found:
+            self._scheduler.tell(m.SeedsFound(found))
 
     def _new_names(self) -> list[str]:
         try:
@@ -156,36 +159,41 @@ class Watcher(Actor):
         else:
             name = seed_file_name(message.job_id)
             self._judged.pop(name, None)
-            self._look_at(name)
+            self._look_now(name)
 
-    def _look_at(self, name: str) -> None:
+    def _look_now(self, name: str) -> None:
+        seed = self._look_at(name)
+        if seed is not None:
+            self._scheduler.tell(seed)
+
+    def _look_at(self, name: str) -> m.SeedFound | None:
+        """The seed that is news there, if there is one; all else is dealt with."""
         job_id = job_id_of_seed_file(name)
         if job_id is None:
             self._ignore(name, "its name is not {jobId}-seed.json")
-            return
+            return None
         try:
-            seed = read_seed(self._workspace.pending / name, self._settings.seed_max_bytes)
+            file = read_seed(self._workspace.pending / name, self._settings.seed_max_bytes)
         except FileNotFoundError:
             self._forget(name)
-            return
         except NotASeed as error:
             self._ignore(name, str(error))
-            return
-        if self._judged.get(name) != _signature(seed):
-            self._judge(name, job_id, seed)
+        else:
+            if self._judged.get(name) != _signature(file):
+                return self._judge(name, job_id, file)
+        return None
 
-    def _judge(self, name: str, job_id: str, file: SeedFile) -> None:
+    def _judge(self, name: str, job_id: str, file: SeedFile) -> m.SeedFound | None:
         try:
             found = self._found(job_id, file)
         except SeedRejected as error:
             if error.reason == "invalid_json" and not self._is_still(name, _signature(file)):
-                return
+                return None
             self._settle(name, _signature(file))
             self._status_writer.tell(m.TurnDown(job_id, error.reason, error.message))
-        else:
-            self._settle(name, _signature(file))
-            if found is not None:
-                self._scheduler.tell(found)
+            return None
+        self._settle(name, _signature(file))
+        return found
 
     def _found(self, job_id: str, file: SeedFile) -> m.SeedFound | None:
         seen_at = time.monotonic()

@@ -114,7 +114,10 @@ class StatusWriter(Actor):
         if record is None:
             _log.debug("%s of job %s came after its end", message.event.type, message.job_id)
             return None
-        return self._take(record, [message.event])
+        if isinstance(message.event, e.ProcessDown):
+            with contextlib.suppress(OSError):  # a name that stays is told from a living process at the next start
+                self._workspace.job(message.job_id).runner_pid.unlink()
+        return self._take(record, [message.event] if record.is_new(message.event) else [])
 
     def _take(self, record: JobRecord, events: list[e.Event]) -> Future[Any] | None:
         """Append, fold and show. Where somebody asked, the future is done once everything so far is on disk."""
@@ -176,31 +179,38 @@ class StatusWriter(Actor):
     def _flush(self) -> None:
         self._flush_is_coming = self._flush_is_due = False
         barriers, self._barriers = self._barriers, []
-        began = time.monotonic()
+        waiting, began = len(barriers), time.monotonic()
         try:
             self._make_durable({record.job_id: record for record, _ in barriers})
+            while barriers:
+                barriers.pop()[1].set_result(None)
+            self._write_statuses()
         except OSError as error:
             self._barriers = barriers + self._barriers
             self._disk_says_no(error)
             return
         self._disk_refuses = False
-        for _, barrier in barriers:
-            barrier.set_result(None)
-        self._feed.publish(seen.StatusWritten(len(barriers), self._events_since_flush, time.monotonic() - began))
+        self._feed.publish(seen.StatusWritten(waiting, self._events_since_flush, time.monotonic() - began))
         self._events_since_flush = 0
 
     def _make_durable(self, hinged_on: dict[str, JobRecord]) -> None:
-        dirty = list(self._dirty.values())
-        for record in dirty:
+        """The logs of the jobs whose askers wait; with them the status of a job that stays in current/ for good."""
+        for record in self._dirty.values():
             record.write()
         self._sync(list(hinged_on.values()))
-        for record in dirty:
-            if record.document["state"] == "done" or record.is_rejected:
+        for record in hinged_on.values():
+            if record.document["state"] in ENDED and not record.is_departing:
+                record.write_status(durable=True)
+
+    def _write_statuses(self) -> None:
+        """Everything else that hangs on no barrier: those who waited for one are on their way already."""
+        for record in list(self._dirty.values()):
+            if record.is_departing:
                 self._depart(record)
             elif record.is_stale_on_disk:
-                record.write_status(durable=record.document["state"] in ENDED)
-                self._part_with_ended(record)
-        self._dirty = {}
+                record.write_status()
+            self._part_with_ended(record)
+            del self._dirty[record.job_id]
 
     def _sync(self, records: list[JobRecord]) -> None:
         if len(records) == 1:
@@ -231,7 +241,7 @@ class StatusWriter(Actor):
 
     def _part_with_ended(self, record: JobRecord) -> None:
         """A job in error, or stopped, stays in current/; its log needs no descriptor while it waits for a person."""
-        if record.document["state"] in ENDED:
+        if record.document["state"] in ENDED and not record.is_departing:
             record.close()
             if not record.has_parted:
                 record.has_parted = True

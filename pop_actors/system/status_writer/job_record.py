@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from pop_actors.core.events import Event, JobRejected, JobRestarted, event_document
+from pop_actors.core.events import CallPaid, Event, JobRejected, JobRestarted, event_document
 from pop_actors.core.states import ENDED
 from pop_actors.core.status import Document, fold
+from pop_actors.storage.fault_points import reach
 from pop_actors.storage.files import readable_json, replace
 from pop_actors.storage.jsonl import AppendLog
 from pop_actors.storage.layout import JobDirectory
@@ -15,11 +17,15 @@ from pop_actors.storage.layout import JobDirectory
 class JobRecord:
     """The log is appended first; the document is its fold. Lines the disk refused are kept and go first next time."""
 
-    def __init__(self, directory: JobDirectory, document: Document, last: tuple[int, int]) -> None:
-        """`last` is the newest (epoch, seq) in the log: what comes again is dropped."""
+    def __init__(
+        self, directory: JobDirectory, document: Document, last: tuple[int, int], booked: Iterable[str] = ()
+    ) -> None:
+        """`last` is the newest (epoch, seq) in the log, `booked` the keys of its paid calls: what comes again is
+        dropped."""
         self.directory = directory
         self.document = document
         self.last = last
+        self._booked = set(booked)
         self.seen_at: float | None = None
         self.is_stale_on_disk = False
         self.is_rejected = False
@@ -31,8 +37,15 @@ class JobRecord:
     def job_id(self) -> str:
         return str(self.document["id"])
 
+    @property
+    def is_departing(self) -> bool:
+        """Whether its log says that it leaves current/: to complete/ or to rejected/."""
+        return self.is_rejected or bool(self.document["state"] == "done")
+
     def is_new(self, event: Event) -> bool:
-        """Whether this event was not recorded before. Events of the daemon itself (epoch 0) always are new."""
+        """Whether this event was not recorded before. Events of the daemon itself (epoch 0) are new, but for calls."""
+        if isinstance(event, CallPaid):
+            return event.key not in self._booked
         return event.epoch == 0 or (event.epoch, event.seq) > self.last
 
     def take(self, event: Event) -> None:
@@ -41,6 +54,8 @@ class JobRecord:
         if event.epoch:
             self.last = (event.epoch, event.seq)
         self.is_rejected = self.is_rejected or isinstance(event, JobRejected)
+        if isinstance(event, CallPaid):
+            self._booked.add(event.key)
         if isinstance(event, JobRestarted):
             self.has_parted = self.is_rejected = False
         self._unwritten.append(event_document(event))
@@ -51,16 +66,19 @@ class JobRecord:
         if self._unwritten:
             self._open_log().append(self._unwritten)
             self._unwritten = []
+            reach("writer.appended")
 
     def sync(self) -> None:
         """Return once the log is on disk."""
         if self._log is not None:
             self._log.sync()
+            reach("writer.synced")
 
     def write_status(self, *, durable: bool = False) -> None:
         """Put tasks-status.json in place."""
         replace(self.directory.status, readable_json(self.document), durable=durable)
         self.is_stale_on_disk = False
+        reach("writer.status-written")
 
     def close(self) -> None:
         """Let go of the log's descriptor; it is opened again when needed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pop_actors.core.events import JobCreated, event_document
+from pop_actors.core.events import CallPaid, JobCreated, event_document
 from pop_actors.core.status import fold, run_line
 from pop_actors.errors import Refused, SeedRejected, StorageError
 from pop_actors.storage import claims, recovery
@@ -13,13 +13,16 @@ from pop_actors.storage.files import readable_json
 from pop_actors.storage.jsonl import json_line
 from pop_actors.storage.layout import Workspace
 from pop_actors.system import messages as m
+from pop_actors.system.gateway.journal import paid_calls
 from pop_actors.system.status_writer.job_record import JobRecord
 
 
 def settle(workspace: Workspace) -> Iterator[JobRecord]:
     """Finish what was half done; a record for every job that is not finished. Processes are not touched."""
     for job in recovery.settle(workspace).unfinished:
-        yield JobRecord(workspace.job(job.job_id), job.document, job.last)
+        record = _record_of(workspace, job)
+        _book_what_was_paid(record)
+        yield record
 
 
 def claim(workspace: Workspace, seed: m.SeedFound, run_id: str, at: str) -> tuple[JobRecord, JobCreated]:
@@ -70,5 +73,19 @@ def reopen(workspace: Workspace, job_id: str) -> JobRecord:
         finishing.reopen(workspace, job_id)
     except StorageError:
         raise Refused("not_found", f"there is no job {job_id}; see: popctl list --all") from None
-    job = recovery.read_job(workspace, job_id)
-    return JobRecord(workspace.job(job_id), job.document, job.last)
+    return _record_of(workspace, recovery.read_job(workspace, job_id))
+
+
+def _record_of(workspace: Workspace, job: recovery.UnfinishedJob) -> JobRecord:
+    booked = (event.key for event in job.events if isinstance(event, CallPaid))
+    return JobRecord(workspace.job(job.job_id), job.document, job.last, booked)
+
+
+def _book_what_was_paid(record: JobRecord) -> None:
+    """A kill may have come between a reply's line in the journal and its event: what was spent is in the status."""
+    unbooked = [paid for paid in paid_calls(record.directory.calls) if record.is_new(paid)]
+    for paid in unbooked:
+        record.take(paid)
+    if unbooked:
+        record.write()
+        record.write_status()

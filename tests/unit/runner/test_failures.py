@@ -60,7 +60,7 @@ def test_any_message_can_be_sent_and_is_bounded() -> None:
     assert orjson.dumps(info.model_dump())
 
 
-@given(st.integers(1, 10_000), st.floats(0, 100), st.floats(0, 1, exclude_max=True))
+@given(st.integers(1, 10_000), st.just(0.0) | st.floats(0.001, 100), st.floats(0, 1, exclude_max=True))
 def test_the_pause_doubles_up_to_half_a_minute(attempt: int, base: float, chance: float) -> None:
     """Never over 30 s, never less than half of what the doubling says."""
     full = min(30.0, base * 2.0 ** min(attempt - 1, 40))

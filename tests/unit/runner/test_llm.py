@@ -96,7 +96,7 @@ def llm_for(gateway: Gateway, clockwork: Clockwork, seconds: float = 60, **more:
 def test_provider_and_model_come_from_the_strongest_level_that_fits(
     levels: list[Choice], override: tuple[str | None, str | None], expected: tuple[str | None, str | None]
 ) -> None:
-    """Call, then task config, then pipeline; the override beats all. A model stays with the provider it was meant for."""
+    """Call, then task config, then pipeline; the override beats all. A model stays with its provider."""
     settled = settle(levels, LlmOverride(provider=override[0], model=override[1]))
     assert (settled.provider, settled.model) == expected
 
@@ -196,10 +196,7 @@ def test_a_call_never_outlives_its_stage(clockwork: Clockwork, is_async: bool) -
     deadline = 0.05
     llm, _ = llm_for(Gateway(lambda chat: None), clockwork, deadline)
     with pytest.raises(StageTimeout):
-        if is_async:
-            asyncio.run(llm.achat("hi"))
-        else:
-            llm.chat("hi")
+        asyncio.run(llm.achat("hi")) if is_async else llm.chat("hi")
 
 
 def test_async_calls_run_side_by_side(clockwork: Clockwork) -> None:
