@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def main() -> int:
     try:
         wait_until_ready(daemon)
         console.print(f"popd runs on {WORKSPACE}", style="bold")
-        jobs = [submit(name) for name in SEEDS]
+        jobs = submit(SEEDS)
         states = watch(jobs)
         for job in jobs:
             show(job)
@@ -66,12 +68,12 @@ def wait_until_ready(daemon: subprocess.Popen[bytes]) -> None:
         time.sleep(0.1)
 
 
-def submit(name: str) -> str:
-    """Submit a seed, as a user would; the job's id."""
-    done = popctl("submit", str(WORKSPACE / "seeds" / f"{name}.json"))
+def submit(names: Sequence[str]) -> list[str]:
+    """Submit seeds, as a user would; the jobs' ids."""
+    done = popctl("submit", *(str(WORKSPACE / "seeds" / f"{name}.json") for name in names))
     if done.returncode != 0:
-        sys.exit(f"the seed {name} was refused: {done.stderr}")
-    return done.stdout.strip()
+        sys.exit(f"the seeds were refused: {done.stderr}")
+    return done.stdout.split()
 
 
 def status(job: str) -> dict[str, Any]:
@@ -89,16 +91,34 @@ def status(job: str) -> dict[str, Any]:
 def watch(jobs: list[str]) -> dict[str, str]:
     """Show the jobs until all have ended; their last states."""
     deadline = time.monotonic() + RUN_SECONDS
-    with Live(console=console, refresh_per_second=20, transient=not console.is_terminal) as live:
+    told: dict[str, str] = {}
+    with Live(console=console, refresh_per_second=20) if console.is_terminal else nullcontext() as live:
         while True:
             documents = {job: status(job) for job in jobs}
-            live.update(progress_of(documents))
-            ended = all(document["state"] in {"done", "error", "stopped"} for document in documents.values())
-            in_place = all((WORKSPACE / "pipeline-data" / "complete" / job).is_dir() for job in jobs)
-            failed = any(document["state"] in {"error", "stopped"} for document in documents.values())
-            if (ended and (in_place or failed)) or time.monotonic() > deadline:
+            if live is not None:
+                live.update(progress_of(documents))
+            else:
+                tell_changes(documents, told)
+            if is_over(documents) or time.monotonic() > deadline:
                 return {job: document["state"] for job, document in documents.items()}
-            time.sleep(0.05)
+            time.sleep(0.02)
+
+
+def is_over(documents: dict[str, dict[str, Any]]) -> bool:
+    """Whether every job has failed, or lies in complete/."""
+    return all(
+        document["state"] in {"error", "stopped"} or (WORKSPACE / "pipeline-data" / "complete" / job).is_dir()
+        for job, document in documents.items()
+    )
+
+
+def tell_changes(documents: dict[str, dict[str, Any]], told: dict[str, str]) -> None:
+    """Where there is no terminal to draw on: a line whenever a job has come further."""
+    for job, document in documents.items():
+        line = f"{job}: {document['state']}, {document['progress']} %"
+        if told.get(job) != line:
+            told[job] = line
+            console.print(f"  {line}{' · ' + document['current'] if document['current'] else ''}", markup=False)
 
 
 def progress_of(documents: dict[str, dict[str, Any]]) -> Table:
@@ -117,7 +137,7 @@ def show(job: str) -> None:
     """Where a run lies, its tasks, and how its last artifact begins."""
     document = status(job)
     place = WORKSPACE / "pipeline-data" / "complete" / job
-    console.print(f"\n[bold]{document.get('name', job)}[/bold]  {place}")
+    console.print(f"\n[bold]{document.get('name', job)}[/bold]  {place}", soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for column in ("task", "state", "ms", "rounds", "tokens in", "out", "cost $"):
         table.add_column(column, justify="left" if column in {"task", "state"} else "right")
@@ -137,7 +157,7 @@ def show(job: str) -> None:
     if artifacts:
         path = place / "files" / "artifacts" / artifacts[-1]
         lines = path.read_text(encoding="utf-8").splitlines()
-        console.print(f"[dim]{path.relative_to(WORKSPACE)} begins:[/dim]")
+        console.print(f"[dim]{path.relative_to(place)} begins:[/dim]", soft_wrap=True)
         for line in lines[:SHOWN_LINES]:
             console.print(f"  │ {line}", markup=False, soft_wrap=True)
 
@@ -146,7 +166,7 @@ def say_what_next(jobs: list[str]) -> None:
     """The commands a newcomer would type now."""
     console.print(
         "\nAll three runs are complete. What to type next:\n"
-        "  .venv/bin/popd --root demo-run                      keep it running (Ctrl-C suspends its jobs and stops it)\n"
+        "  .venv/bin/popd --root demo-run                      serve it (Ctrl-C suspends its jobs and stops it)\n"
         f"  .venv/bin/popctl --root demo-run report {jobs[0]}\n"
         "  .venv/bin/popctl --root demo-run submit demo/seeds/market-analysis.json --wait\n"
         "  .venv/bin/popctl init my-work                       a workspace of your own\n",

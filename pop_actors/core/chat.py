@@ -46,7 +46,7 @@ class Usage(_Value):
 
 
 class ChatReply(_Value):
-    """A completion. `cost_usd` is None where the price of the model is unknown. `replayed`: it came from the journal."""
+    """A completion. `cost_usd` None: the price of the model is unknown. `replayed`: it came from the journal."""
 
     content: str
     usage: Usage

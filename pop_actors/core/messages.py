@@ -47,7 +47,7 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Supervisor → process actor: end now. `suspend`: leave at the next stage boundary, to go on after the next start."""
+    """Supervisor → process actor: end now; with `suspend` at the next stage boundary, to go on after the next start."""
 
     reason: str = "stopped"
     suspend: bool = False
@@ -55,7 +55,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Process host → idle worker: become this actor. `entry` is `module:Class`; `arguments` are its keyword arguments."""
+    """Process host → idle worker: become this actor. `entry` is `module:Class`, `arguments` its keyword arguments."""
 
     address: str
     epoch: int

@@ -126,7 +126,7 @@ class CallReplayed:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """An admitted chat ended. `outcome`: ok, or a code of `CallFailed`. Tokens are 0 and cost None where none is known."""
+    """An admitted chat ended. `outcome`: ok, or a code of `CallFailed`. Tokens 0 and cost None: none is known."""
 
     job_id: str
     provider: str
@@ -201,5 +201,5 @@ class Feed:
         for listener in self._listeners:
             try:
                 listener(observation)
-            except Exception:  # a listener must not break what it only watches
+            except Exception:  # noqa: BLE001  (a listener must not break what it only watches)
                 _log.exception("a listener failed on %s", type(observation).__name__)

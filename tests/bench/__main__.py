@@ -19,7 +19,12 @@ from tests.bench.floor import Floor, assert_single_threaded, files_of
 from tests.support.daemon import Daemon, Workspace, wait_until
 
 AT_ONCE = 4
-SLEEPER = "import time\n\ndef ingestion(ctx):\n    time.sleep(ctx.data['seed']['data']['seconds'])\n    return {'output': {}}\n"
+SLEEPER = """import time
+
+def ingestion(ctx):
+    time.sleep(ctx.data["seed"]["data"]["seconds"])
+    return {"output": {}}
+"""
 
 
 def main() -> int:
@@ -134,7 +139,8 @@ def measure_idle(folder: Path, scale: float) -> None:
         workspace.drop("sleeper", {"pipeline": "sleeper", "data": {"seconds": 3}})
         pid_file = workspace.data / "current" / "sleeper" / "runner.pid"
         wait_until(lambda: (workspace.status("sleeper") or {}).get("currentStage") == "ingestion", 10, "the job to run")
-        say("a job's process, memory of its own (USS)", own_mb(int(pid_file.read_text().split()[0])), "MB", None, "<= 15 MB")
+        own = own_mb(int(pid_file.read_text().split()[0]))
+        say("a job's process, memory of its own (USS)", own, "MB", None, "<= 15 MB")
         wait_until(lambda: workspace.is_complete("sleeper"), 20, "the job to end")
 
 
@@ -150,7 +156,7 @@ def measure_crowd(folder: Path, scale: float) -> None:
         full = figures_of(workspace, daemon, count, jobs, "full")
         resident = resident_mb(daemon.pid)
     for name, unit in (("latency", "ms"), ("rate", "/s"), ("status", "ms")):
-        say(f"{name} among {many} finished and {many} pending, beside empty", full[name], unit, empty[name], "within 1.5 x")
+        say(f"{name} among {many} finished, {many} pending", full[name], unit, empty[name], "empty; within 1.5 x")
     say("daemon among them, resident", resident, "MB")
 
 

@@ -45,7 +45,7 @@ POINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("runner.stage-done:4", ANY),
     ("runner.asked:2", ANY),
     ("call.paid:2", ANY),
-    ("writer.status-written:3", ANY),
+    ("writer.status-written:2", ANY),
     ("runner.output-written:2", ANY),
     ("runner.before-end", ANY),
     ("writer.synced:2", ANY),

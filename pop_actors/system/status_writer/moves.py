@@ -1,4 +1,4 @@
-"""The durable moves of job directories in terms of job records: claim, finish, reject, reopen, and what a start finds."""
+"""The durable moves of job directories in terms of job records: claim, finish, reject, reopen, what a start finds."""
 
 from __future__ import annotations
 
