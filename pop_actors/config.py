@@ -222,7 +222,7 @@ def _overlay_environment(document: dict[str, Any], sources: dict[str, str], envi
 
 
 def _toml_value(text: str) -> Any:
-    """A list or table where the text is written as one in TOML; else the text, which pydantic turns into what it must be."""
+    """A list or table where the text is written as one in TOML; else the text, for pydantic to turn into what it is."""
     if text[:1] in {"[", "{"}:
         try:
             return tomllib.loads(f"value = {text}")["value"]

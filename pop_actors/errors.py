@@ -37,7 +37,7 @@ class RootTaken(PopError):
 
 
 class InvalidJson(PopError):
-    """Bytes from outside are not strict JSON. `line` and `column` count from 1; both are 0 where no place is to blame."""
+    """Bytes from outside are not strict JSON. `line` and `column` count from 1; both 0: no place is to blame."""
 
     def __init__(self, fault: str, line: int = 0, column: int = 0) -> None:
         super().__init__(f"line {line}, column {column}: {fault}" if line else fault)
@@ -116,6 +116,6 @@ class CallFailed(Refused):
     """An LLM call ended without a usable reply.
 
     `code` says how: auth, quota, bad_request, rate_limited, overloaded, server, connect, timeout, disconnected,
-    bad_reply, blocked, truncated, queue_full, unknown_provider, no_key, cancelled, journal (llm-calls.jsonl could not be
+    bad_reply, blocked, truncated, queue_full, unknown_provider, no_key, cancelled, journal (llm-calls.jsonl cannot be
     written), internal.
     """

@@ -29,6 +29,7 @@ from pop_actors.runner.history import History, TaskPast, history_of
 from pop_actors.runner.plan import AT_WORK, State, is_done, ready, upstream
 from pop_actors.runner.task import Attempt, Begin, Failed, Outcome, Succeeded, Workplace
 from pop_actors.runner.task_record import read_output
+from pop_actors.runner.threads import TaskThreads
 from pop_actors.storage import fault_points
 from pop_actors.storage.fault_points import reach
 from pop_actors.storage.jsonl import read_lines
@@ -78,6 +79,7 @@ class JobActor(ProcessActor):
         self._capture = Capture(self._directory.files("logs"))
         self._clockwork = Clockwork()
         self._suspending = threading.Event()
+        self._threads = TaskThreads()
         self._stream = EventStream(
             context.ref("status-writer"), self._spec.job_id, self._spec.run_id, context.epoch
         )  # fmt: skip
@@ -190,9 +192,7 @@ class JobActor(ProcessActor):
     def _start(self, entry: TaskEntry, begin: Begin) -> None:
         self._states[entry.name] = "running"
         attempt = Attempt(self._place, entry, begin, self._upstream(entry))
-        threading.Thread(
-            target=self._run_attempt, args=(attempt, entry.name, begin.attempt), name=entry.name, daemon=True
-        ).start()
+        self._threads.run(entry.name, lambda: self._run_attempt(attempt, entry.name, begin.attempt))
 
     def _run_attempt(self, attempt: Attempt, task: str, number: int) -> None:
         message: object

@@ -11,7 +11,7 @@ from pop_actors.core.job_spec import JobSpec, TaskEntry
 from pop_actors.runner.checkpoint import Line
 from pop_actors.runner.failures import Failure
 from pop_actors.runner.progress import Trod
-from pop_actors.storage.files import read_json, readable_json, replace, sync_directory
+from pop_actors.storage.files import read_json, readable_json, replace, sync_directory, write_first
 from pop_actors.storage.layout import JobDirectory, TaskDirectory
 
 
@@ -40,7 +40,7 @@ class TaskRecord:
     def open(self) -> None:
         """Write the letter that starts the attempt."""
         self.directory.path.mkdir(parents=True, exist_ok=True)
-        replace(self.directory.letter, readable_json(self._letter))
+        write_first(self.directory.letter, readable_json(self._letter))
 
     def close_well(self, output: Any, lines: Sequence[Line], path: Sequence[Trod]) -> None:
         """Write what a task that succeeded leaves behind; on disk when this returns, the checkpoint apart."""
@@ -91,7 +91,7 @@ class TaskRecord:
         if failure is not None:
             end["error"] = {"stage": failure.stage, "reason": failure.reason, "message": failure.error.message}
         replace(self.directory.letter, readable_json(self._letter | end))
-        replace(self.directory.execution_logs, readable_json(_entries(lines, path, self._letter["attempt"], now)))
+        write_first(self.directory.execution_logs, readable_json(_entries(lines, path, self._letter["attempt"], now)))
 
 
 def read_output(job: JobDirectory, task: str) -> Any:

@@ -46,6 +46,15 @@ def replace(path: Path | str, content: bytes, *, durable: bool = False) -> None:
         raise
 
 
+def write_first(path: Path | str, content: bytes) -> None:
+    """Write a file that nobody relies on before a later step says so: in place, which costs no rename."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        write_all(descriptor, content)
+    finally:
+        os.close(descriptor)
+
+
 def write_new(path: Path | str, content: bytes, *, durable: bool = False) -> None:
     """Write a file nobody reads before its directory is published; FileExistsError where it is there already."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)

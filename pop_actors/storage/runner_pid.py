@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pop_actors.storage.files import replace
+from pop_actors.storage.files import write_first
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_FIELD = 22
@@ -33,7 +33,7 @@ class _Process:
 
 def write_runner_pid(path: Path, pid: int) -> None:
     """Say that `pid`, which is running now, runs the job."""
-    replace(path, f"{pid}\n".encode())
+    write_first(path, f"{pid}\n".encode())
 
 
 def kill_left_behind(path: Path, timeout: float) -> int | None:

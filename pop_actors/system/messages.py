@@ -191,7 +191,9 @@ class SuspendAll:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Status-writer → itself: write what has gathered."""
+    """Status-writer → itself: make what has gathered durable; with `statuses`, write every status file, too."""
+
+    statuses: bool = False
 
 
 def job_address(job_id: str) -> str:

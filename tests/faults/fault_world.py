@@ -178,7 +178,9 @@ class World:
     def wait_until_complete(self, *job_ids: str) -> None:
         """In complete/, and no process runs them any more."""
         for job_id in job_ids:
-            wait_until(lambda j=job_id: self.workspace.is_complete(j), COMPLETE_SECONDS, f"{job_id} to end", self.daemon)
+            wait_until(
+                lambda j=job_id: self.workspace.is_complete(j), COMPLETE_SECONDS, f"{job_id} to end", self.daemon
+            )
             wait_until(lambda j=job_id: self.job_process(j) is None, 10, f"{job_id}'s process to end", self.daemon)
 
     def wait_until_all_dead(self, seconds: float = DEATH_SECONDS) -> None:
@@ -208,9 +210,22 @@ class World:
 
     def events(self, job_id: str) -> list[dict[str, Any]]:
         """The whole lines of its log, wherever it is."""
+        return self._log(job_id, "events.jsonl")
+
+    def turns(self, job_id: str) -> list[str]:
+        """The events of its log that say whether it runs."""
+        turns = {"JobCreated", "JobStarted", "JobDone"}
+        return [event["type"] for event in self.events(job_id) if event["type"] in turns]
+
+    def calls_without_reply(self, job_id: str) -> int:
+        """How many calls its journal has as sent and not as paid."""
+        kinds = [line["type"] for line in self._log(job_id, "llm-calls.jsonl")]
+        return kinds.count("sent") - kinds.count("paid")
+
+    def _log(self, job_id: str, name: str) -> list[dict[str, Any]]:
         for place in ("current", "complete"):
             with contextlib.suppress(FileNotFoundError):
-                text = (self.workspace.data / place / job_id / "events.jsonl").read_text(encoding="utf-8")
+                text = (self.workspace.data / place / job_id / name).read_text(encoding="utf-8")
                 return [json.loads(line) for line in text.split("\n")[:-1]]
         return []
 

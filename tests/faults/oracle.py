@@ -9,33 +9,32 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fault_world import TASKS, Provider
+from fault_world import TASKS, Provider, World
 
 STAGES = ("ingestion", "inference", "integration")
 TOKENS_PER_CALL = {"input": 12, "output": 34}
 CLOCK_SLACK_SECONDS = 0.002  # timestamps have milliseconds, cut
 
 
-def faults_of(
-    data: Path, job_id: str, executions: Path, provider: Provider, *, restarts: int, lost_calls: int
-) -> list[str]:
+def faults_of(world: World, job_id: str, *, restarts: int, lost_calls: int) -> list[str]:
     """Every broken promise; empty where all were kept.
 
     `restarts`: how often the run was taken up again. `lost_calls`: calls that were in flight when the daemon was killed.
     """
+    data = world.workspace.data
     job = data / "complete" / job_id
     if not job.is_dir():
         return [f"{job_id} is not in complete/"]
     status = json.loads((job / "tasks-status.json").read_bytes())
     events = _lines(job / "events.jsonl")
-    traces = [line for line in _lines(executions) if line["job"] == job_id]
+    traces = [line for line in _lines(world.executions) if line["job"] == job_id]
     calls = _lines(job / "llm-calls.jsonl")
     return [
         *_places(data, job_id),
         *_run(data, job_id, status, events, restarts),
         *_tasks(job, status, events, traces),
         *_stages(job, traces),
-        *_money(status, data, job_id, calls, provider, lost_calls),
+        *_money(status, data, job_id, calls, world.provider, lost_calls),
         *_papers(job, status),
     ]
 
@@ -44,7 +43,8 @@ def _places(data: Path, job_id: str) -> list[str]:
     """One place holds the job, and no half move is left."""
     found = []
     for folder in ("pending", "current", "rejected", "staging"):
-        left = [name for name in os.listdir(data / folder) if job_id in name or name.startswith((".claiming", ".rej"))]
+        own = {job_id, f"{job_id}-seed.json"}
+        left = [name for name in os.listdir(data / folder) if name in own or name.startswith(".")]
         found += [f"left in {folder}/: {name}" for name in left]
     twice = [name for name in os.listdir(data / "complete") if name.startswith(f"{job_id}.")]
     return found + [f"a second directory: {name}" for name in twice]
@@ -75,7 +75,9 @@ def _tasks(job: Path, status: Any, events: list[Any], traces: list[Any]) -> list
         if kinds.count("TaskDone") != 1:
             found.append(f"{task}: {kinds.count('TaskDone')} times TaskDone")
             continue
-        (done,) = [_seconds(event["at"]) for event in events if (event["type"], event.get("task")) == ("TaskDone", task)]
+        (done,) = [
+            _seconds(event["at"]) for event in events if (event["type"], event.get("task")) == ("TaskDone", task)
+        ]
         late = [line["stage"] for line in traces if line["task"] == task and line["at"] > done + CLOCK_SLACK_SECONDS]
         found += [f"{task}: {stage} ran after the task was done" for stage in late]
         if any(kind in {"TaskStarted", "StageStarted"} for kind in kinds[kinds.index("TaskDone") :]):

@@ -89,20 +89,9 @@ def test_a_job_is_done_once_whoever_is_killed_wherever(world: World, job_id: str
         world.wait_until_complete(job_id)
     assert watch.seen
     assert watch.faults == []
-    assert broken_promises(world, job_id, expected) == []
+    assert faults_of(world, job_id, restarts=expected.restarts, lost_calls=expected.lost_calls) == []
     assert world.daemon is not None
     assert world.daemon.is_alive()
-
-
-def broken_promises(world: World, job_id: str, expected: Expected) -> list[str]:
-    return faults_of(
-        world.workspace.data,
-        job_id,
-        world.executions,
-        world.provider,
-        restarts=expected.restarts,
-        lost_calls=expected.lost_calls,
-    )
 
 
 def kill_the_job(world: World, job_id: str, point: str) -> Expected:
@@ -114,7 +103,7 @@ def kill_the_job(world: World, job_id: str, point: str) -> Expected:
     kill_9(process.pid)
     if stopped == daemon.pid:
         world.resume_daemon()
-    return Expected(restarts=0 if is_over(world, job_id) else 1, lost_calls=0)
+    return Expected(restarts=0 if "JobDone" in world.turns(job_id) else 1, lost_calls=0)
 
 
 def kill_the_daemon(world: World, job_id: str, point: str) -> Expected:
@@ -141,25 +130,8 @@ KILLS = {"job": kill_the_job, "daemon": kill_the_daemon, "everything": kill_ever
 def start_again(world: World, job_id: str) -> Expected:
     """Nothing has outlived the daemon; what stands in the files now says what the next start has to do."""
     world.wait_until_all_dead()
-    was_running = turns_of(world, job_id)[-1:] == ["JobStarted"]
-    lost_calls = calls_in_flight(world, job_id)
+    was_running = world.turns(job_id)[-1:] == ["JobStarted"]
+    lost_calls = world.calls_without_reply(job_id)
+    assert lost_calls in {0, 1}  # this job makes one call at a time
     world.start()
     return Expected(restarts=int(was_running), lost_calls=lost_calls)
-
-
-def turns_of(world: World, job_id: str) -> list[str]:
-    turns = {"JobCreated", "JobStarted", "JobDone"}
-    return [event["type"] for event in world.events(job_id) if event["type"] in turns]
-
-
-def is_over(world: World, job_id: str) -> bool:
-    return "JobDone" in turns_of(world, job_id)
-
-
-def calls_in_flight(world: World, job_id: str) -> int:
-    """Calls that were sent and not paid; at most one, for this job makes one at a time."""
-    path = world.workspace.data / "current" / job_id / "llm-calls.jsonl"
-    lines = world.workspace.lines(path) if path.exists() else []
-    count = sum(line["type"] == "sent" for line in lines) - sum(line["type"] == "paid" for line in lines)
-    assert count in {0, 1}
-    return count

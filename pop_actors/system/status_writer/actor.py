@@ -1,8 +1,8 @@
 """The status-writer actor. Jobs and the daemon's actors tell it what happened; it appends, folds, and makes durable.
 
-Told events are written at once and become tasks-status.json within `COALESCE_SECONDS`. Asked ones are barriers: all
-that wait are made durable together (one fsync a job and group) before their askers go on. Where the disk refuses, the
-lines are kept and tried again each `RETRY_SECONDS`; barriers wait.
+Events are appended at once and become tasks-status.json within `COALESCE_SECONDS`; the last of a run at once. Asked
+ones are barriers: all that wait are made durable together (one fsync a job and group) before their askers go on. Where
+the disk refuses, the lines are kept and tried again each `RETRY_SECONDS`; barriers wait.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class StatusWriter(Actor):
         self._handlers: dict[type, Callable[[Any], object]] = {
             Record: self._record,
             m.Note: self._note,
-            m.Flush: lambda _: self._flush(),
+            m.Flush: self._flush,
             m.Claim: self._claim,
             Arrived: self._arrived,
             m.TurnDown: self._turn_down,
@@ -80,7 +80,7 @@ class StatusWriter(Actor):
 
     def on_stop(self) -> None:
         self._arrivals.close()
-        self._flush()
+        self._flush(m.Flush(statuses=True))
         self._departures.close()
         for record in self._jobs.values():
             record.close()
@@ -156,6 +156,7 @@ class StatusWriter(Actor):
         barrier: Future[Any] = Future()
         self._barriers.append((record, barrier))
         self._flush_next()
+        self._flush_later()
         return barrier
 
     # Making it durable
@@ -169,22 +170,25 @@ class StatusWriter(Actor):
     def _flush_later(self, seconds: float = COALESCE_SECONDS) -> None:
         if not self._flush_is_due:
             self._flush_is_due = True
-            self._timers.after(seconds, lambda: self._tell_quietly(m.Flush()))
+            self._timers.after(seconds, lambda: self._tell_quietly(m.Flush(statuses=True)))
 
     def _tell_quietly(self, message: object) -> None:
         """From other threads: where this incarnation is over, the next one starts from the logs."""
         with contextlib.suppress(Unavailable):
             self.tell_self(message)
 
-    def _flush(self) -> None:
-        self._flush_is_coming = self._flush_is_due = False
+    def _flush(self, message: m.Flush) -> None:
+        self._flush_is_coming = False
+        self._flush_is_due = self._flush_is_due and not message.statuses
         barriers, self._barriers = self._barriers, []
         waiting, began = len(barriers), time.monotonic()
         try:
             self._make_durable({record.job_id: record for record, _ in barriers})
             while barriers:
                 barriers.pop()[1].set_result(None)
-            self._write_statuses()
+            self._leave_to_others()
+            if message.statuses:
+                self._write_statuses()
         except OSError as error:
             self._barriers = barriers + self._barriers
             self._disk_says_no(error)
@@ -202,12 +206,16 @@ class StatusWriter(Actor):
             if record.document["state"] in ENDED and not record.is_departing:
                 record.write_status(durable=True)
 
+    def _leave_to_others(self) -> None:
+        """Jobs whose log says that they leave current/ are moved, and not written to here any more."""
+        for record in [record for record in self._dirty.values() if record.is_departing]:
+            del self._dirty[record.job_id]
+            self._depart(record)
+
     def _write_statuses(self) -> None:
-        """Everything else that hangs on no barrier: those who waited for one are on their way already."""
+        """What people read; no job waits for it."""
         for record in list(self._dirty.values()):
-            if record.is_departing:
-                self._depart(record)
-            elif record.is_stale_on_disk:
+            if record.is_stale_on_disk:
                 record.write_status()
             self._part_with_ended(record)
             del self._dirty[record.job_id]
@@ -241,7 +249,7 @@ class StatusWriter(Actor):
 
     def _part_with_ended(self, record: JobRecord) -> None:
         """A job in error, or stopped, stays in current/; its log needs no descriptor while it waits for a person."""
-        if record.document["state"] in ENDED and not record.is_departing:
+        if record.document["state"] in ENDED:
             record.close()
             if not record.has_parted:
                 record.has_parted = True
