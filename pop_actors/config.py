@@ -185,10 +185,12 @@ def _surroundings(environ: Mapping[str, str]) -> Surroundings:
     )
 
 
-def take_keys_out_of(environ: dict[str, str] | os._Environ[str], settings: Settings) -> None:
-    """Remove every provider key's variable, so that no process started from here on has it."""
-    for name in _key_variables(settings.gateway.model_dump()).values():
+def take_keys_out_of(environ: dict[str, str] | os._Environ[str], settings: Settings) -> list[str]:
+    """Remove every provider key's variable, so that no process started from here on has it; their names."""
+    names = list(_key_variables(settings.gateway.model_dump()).values())
+    for name in names:
         environ.pop(name, None)
+    return names
 
 
 def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from types import FrameType
 from pop_actors import __version__, config, logs
 from pop_actors.api.sockets import bind_tcp
 from pop_actors.daemon import Daemon
+from pop_actors.environment_block import blot_out
 from pop_actors.errors import PopError, RootTaken, SeedRejected, SettingsError
 from pop_actors.storage import control_socket, fault_points
 from pop_actors.storage.catalogue import Catalogue
@@ -68,7 +69,7 @@ class Service:
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         self._make_folders()
         with _lock_of(self._settings.workspace):
-            config.take_keys_out_of(os.environ, self._settings)
+            blot_out(config.take_keys_out_of(os.environ, self._settings))
             _check_port(self._settings.http)
             daemon = Daemon(
                 self._settings,

@@ -115,9 +115,7 @@ def control_socket(workspace: Workspace) -> str:
     return str(workspace.data / "state" / "popd.sock")
 
 
-def _get(
-    connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str] | None
-) -> tuple[int, bytes]:
+def _get(connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str] | None) -> tuple[int, bytes]:
     try:
         connection.request("GET", path, headers=dict(headers or {}))
         response = connection.getresponse()

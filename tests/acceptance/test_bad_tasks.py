@@ -27,7 +27,9 @@ SECRET = "sk-acceptance-8472615390"
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     environment = {"OPENAI_API_KEY": SECRET, "MY_OWN_KEY": SECRET}
-    settings = '[gateway.providers.mine]\nkind = "openai"\nbase_url = "http://127.0.0.1:9/v1"\napi_key_env = "MY_OWN_KEY"\n'
+    settings = (
+        '[gateway.providers.mine]\nkind = "openai"\nbase_url = "http://127.0.0.1:9/v1"\napi_key_env = "MY_OWN_KEY"\n'
+    )
     with Daemon(quick_workspace(tmp_path_factory.mktemp("bad"), settings), environment) as daemon:
         yield daemon
 
@@ -245,7 +247,7 @@ def test_a_mutation_of_what_a_stage_was_handed_reaches_nobody(daemon: Daemon, wo
     assert output_of(workspace, "mutates", "third") == {"list": [1]}
 
 
-SNOOP = '''
+SNOOP = """
 import os, re
 
 def ingestion(ctx):
@@ -265,7 +267,7 @@ def ingestion(ctx):
                     continue
     names = sorted(name for name in os.environ if "KEY" in name)
     return {"output": {"names": names, "environ": bool(found.search(environ)), "memory": memory, "size": len(environ)}}
-'''
+"""
 
 
 def test_no_provider_key_is_in_a_task_process_or_on_disk(daemon: Daemon, workspace: Workspace) -> None:

@@ -73,9 +73,7 @@ def assert_shape(status: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("fail", [False, True])
-def test_the_status_document_while_it_runs_and_after_its_end(
-    daemon: Daemon, workspace: Workspace, fail: bool
-) -> None:
+def test_the_status_document_while_it_runs_and_after_its_end(daemon: Daemon, workspace: Workspace, fail: bool) -> None:
     """Where it is while it runs; where and why it failed; nothing current once it is done."""
     job_id = "failing" if fail else "succeeding"
     gate = workspace.root / "gate"
@@ -86,7 +84,12 @@ def test_the_status_document_while_it_runs_and_after_its_end(
     during = workspace.status(job_id)
     assert during is not None
     assert_shape(during)
-    assert (during["id"], during["name"], during["pipeline"], during["mode"]) == (job_id, "A name", "asks", "production")
+    assert (during["id"], during["name"], during["pipeline"], during["mode"]) == (
+        job_id,
+        "A name",
+        "asks",
+        "production",
+    )
     assert (during["state"], during["progress"], during["error"], during["gate"]) == ("running", 50, None, None)
     ask, wait = during["tasks"]["ask"], during["tasks"]["wait"]
     assert (ask["state"], ask["attempts"], ask["artifacts"]) == ("done", 1, PAPERS)

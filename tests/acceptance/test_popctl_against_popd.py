@@ -40,9 +40,7 @@ def workspace(daemon: Daemon) -> Workspace:
 
 
 @pytest.fixture
-def popctl(
-    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Popctl:
+def popctl(workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Popctl:
     return Popctl(workspace.root, capsys, monkeypatch)
 
 
@@ -141,7 +139,9 @@ def _nodes(node: dict[str, object]) -> Iterator[dict[str, object]]:
 
 def test_commands_for_people_print_something_readable(popctl: Popctl, daemon: Daemon, workspace: Workspace) -> None:
     """Without --json: lines that name the job; logs print what the stage said."""
-    workspace.add_pipeline("says", {"says": "def ingestion(ctx):\n    print('good morning')\n    return {'output': 1}\n"})
+    workspace.add_pipeline(
+        "says", {"says": "def ingestion(ctx):\n    print('good morning')\n    return {'output': 1}\n"}
+    )
     run(daemon, "said", "says")
     for command in (("status", "said"), ("report", "said"), ("runs",), ("list", "--all"), ("watch", "said")):
         shown = popctl(*command)

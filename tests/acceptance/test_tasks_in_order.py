@@ -185,7 +185,7 @@ def test_refinement_goes_round_as_drawn(daemon: Daemon, workspace: Workspace, ro
 
 def test_config_files_database_and_batches_work(daemon: Daemon, workspace: Workspace) -> None:
     """ctx.config is merged; ctx.io writes, appends and reads; get_db keeps; run_batch keeps the order."""
-    source = '''
+    source = """
 def ingestion(ctx):
     ctx.io.write_artifact("a.json", {"x": 1})
     ctx.io.write_artifact("sub/b.txt", "text")
@@ -203,7 +203,7 @@ def parsing(ctx):
     rows = ctx.io.get_db().execute("select n from t").fetchall()
     return {"output": {**ctx.output, "rows": [row[0] for row in rows], "log": ctx.io.read_log("own.log"),
                        "meta": [ctx.meta.task_name, ctx.meta.job_id, ctx.meta.attempt, ctx.meta.round, ctx.meta.mode]}}
-'''
+"""
     workspace.add_pipeline(
         "tools", {"uses": source}, [{"name": "uses", "config": {"a": 2, "b": {"c": 3}}}],
         taskConfig={"uses": {"a": 1, "z": 26}},

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from support.daemon import Daemon, Workspace, wait_until
 
@@ -249,7 +249,7 @@ class StatusWatch:
     faults: list[str] = field(default_factory=list)
     seen: int = 0
 
-    def __enter__(self) -> StatusWatch:
+    def __enter__(self) -> Self:
         self._over = threading.Event()
         self._last: dict[str, Any] | None = None
         self._thread = threading.Thread(target=self._watch)

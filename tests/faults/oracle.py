@@ -19,7 +19,7 @@ CLOCK_SLACK_SECONDS = 0.002  # timestamps have milliseconds, cut
 def faults_of(world: World, job_id: str, *, restarts: int, lost_calls: int) -> list[str]:
     """Every broken promise; empty where all were kept.
 
-    `restarts`: how often the run was taken up again. `lost_calls`: calls that were in flight when the daemon was killed.
+    `restarts`: how often the run was taken up again. `lost_calls`: calls in flight when the daemon was killed.
     """
     data = world.workspace.data
     job = data / "complete" / job_id

@@ -82,7 +82,7 @@ class Expected:
 
 @pytest.mark.parametrize(("point", "killed"), cases())
 def test_a_job_is_done_once_whoever_is_killed_wherever(world: World, job_id: str, point: str, killed: str) -> None:
-    """The job is in complete/ with one line in runs.jsonl; no finished stage ran again and no reply was bought twice."""
+    """It is in complete/, with one line in runs.jsonl; no finished stage ran again and no reply was bought twice."""
     world.drop(job_id)
     with StatusWatch(world.workspace, job_id) as watch:
         expected = KILLS[killed](world, job_id, point)

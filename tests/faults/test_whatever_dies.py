@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fault_world import BEGIN, DEATH_SECONDS, World, is_alive, is_stopped, kill_9
 from oracle import faults_of
+
 from support.daemon import wait_until
 
 # Runs until the file seed.data.release is there, with a line each 20 ms in seed.data.ticks.
