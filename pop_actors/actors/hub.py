@@ -68,16 +68,23 @@ class Port:
         self._send(Envelope(PARENT, "tell", 0, message))
 
     def request(self, message: object) -> Future[Any]:
-        """A question to the process."""
+        """A question to the process. The future cannot be cancelled; Unavailable where the process goes first."""
         number = next(self._numbers)
         future: Future[Any] = Future()
-        self._waiting[number] = future
+        future.set_running_or_notify_cancel()
+        with self._lock:
+            self._waiting[number] = future
         try:
             self._send(Envelope(PARENT, "ask", number, message))
         except ActorError as error:
-            self._waiting.pop(number, None)
-            future.set_exception(error)
+            if self._take_waiting(number) is not None:
+                future.set_exception(error)
         return future
+
+    def _take_waiting(self, number: int) -> Future[Any] | None:
+        """The asker's future, to exactly one of those who complete it: the answer, a failed send, the end."""
+        with self._lock:
+            return self._waiting.pop(number, None)
 
     def _send(self, envelope: Envelope) -> None:
         frame = self._hub.vocabulary.encode(envelope)
@@ -119,6 +126,7 @@ class Hub:
         self._selector.register(self._wake_reader, selectors.EVENT_READ, None)
         self._calls: list[Callable[[], None]] = []
         self._calls_lock = threading.Lock()
+        self._is_closed = False
         self._stalled: set[Port] = set()
         self._running = False
         self._thread = threading.Thread(target=self._turn_for_ever, name="hub", daemon=True)
@@ -131,7 +139,7 @@ class Hub:
         """End the thread; ports still open are closed. A second call does nothing."""
         if self._running:
             self._running = False
-            self._wake()
+            self._call(lambda: None)
             self._thread.join(DEAF_SECONDS)
 
     def is_turning(self) -> bool:
@@ -156,16 +164,11 @@ class Hub:
 
     def _call(self, action: Callable[[], None]) -> None:
         with self._calls_lock:
+            if self._is_closed:
+                return
             self._calls.append(action)
-            first = len(self._calls) == 1
-        if first:
-            self._wake()
-
-    def _wake(self) -> None:
-        try:
-            os.write(self._wake_writer, b"x")
-        except BlockingIOError:
-            return
+            if len(self._calls) == 1:
+                os.write(self._wake_writer, b"x")
 
     def _turn_for_ever(self) -> None:
         while self._running:
@@ -173,7 +176,19 @@ class Hub:
                 self._turn()
             except Exception:  # noqa: BLE001  (the hub outlives any single frame or socket)
                 _log.exception("the hub met an unexpected error")
+        self._close()
+
+    def _close(self) -> None:
+        """Nothing is left open: neither the ports of processes still there, nor the hub's own descriptors."""
+        ports = {key.data[0] for key in self._selector.get_map().values() if key.data is not None}
+        for port in ports:
+            self._shut(port)
+            os.close(port._pidfd)
         self._selector.close()
+        with self._calls_lock:
+            self._is_closed = True
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
 
     def _turn(self) -> None:
         timeout = STALL_SECONDS if self._stalled else None
@@ -254,7 +269,7 @@ class Hub:
             future = self._directory.ref(envelope.to).request(envelope.body)
             future.add_done_callback(lambda done: _answer(port, number, done))
         else:
-            waiting = port._waiting.pop(envelope.id, None)
+            waiting = port._take_waiting(envelope.id)
             if waiting is not None:
                 settle(waiting, envelope)
 
@@ -302,10 +317,10 @@ class Hub:
         with port._lock:
             port._open = False
             port._unsent.clear()
+            waiting, port._waiting = port._waiting, {}
         if port._socket in self._selector.get_map():
             self._selector.unregister(port._socket)
         port._socket.close()
-        waiting, port._waiting = port._waiting, {}
         for future in waiting.values():
             future.set_exception(Unavailable("the process is gone"))
 
@@ -315,8 +330,9 @@ def _answer(port: Port, number: int, done: Future[Any]) -> None:
     kind: Kind = REPLY if error is None else "refusal"
     body = done.result() if error is None else refusal_body(error)
     try:
-        port._send(Envelope(PARENT, kind, number, body))
-    except FrameRefused as refused:
-        port._send(Envelope(PARENT, "refusal", number, refusal_body(refused)))
+        try:
+            port._send(Envelope(PARENT, kind, number, body))
+        except FrameRefused as refused:
+            port._send(Envelope(PARENT, "refusal", number, refusal_body(refused)))
     except Unavailable:
         _log.debug("an answer came after its asker was gone")

@@ -7,6 +7,7 @@ the daemon's end closes, the whole process group ends.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import select
 import signal
@@ -29,6 +30,8 @@ FAILED = "failed"
 HEARTBEAT_SECONDS = 2.0
 RECEIVE_BYTES = 262144
 RETRY_SECONDS = 0.05
+
+_log = logging.getLogger(__name__)
 
 
 class Link:
@@ -71,9 +74,10 @@ class Link:
                 raise Unavailable(f"the link to the daemon is down: {error}") from None
 
     def request(self, to: str, message: object) -> Future[Any]:
-        """Ask without waiting."""
+        """Ask without waiting. The future cannot be cancelled: its answer comes all the same, and is let go."""
         number = next(self._numbers)
         future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
         self._waiting[number] = future
         try:
             self.send(to, "ask", number, message)
@@ -83,6 +87,15 @@ class Link:
         return future
 
     def _read_for_ever(self) -> None:
+        """The link's thread: without it the process would be deaf and unwatched, so its end is the process's."""
+        try:
+            self._beat_and_receive()
+        except (Unavailable, FrameRefused) as error:
+            _log.debug("the link to the daemon is over: %s", error)
+        finally:
+            os.killpg(0, signal.SIGKILL)
+
+    def _beat_and_receive(self) -> None:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         beats = itertools.count(1)
@@ -101,7 +114,7 @@ class Link:
         except OSError:
             chunk = b""
         if not chunk:
-            os.killpg(0, signal.SIGKILL)
+            raise Unavailable("the daemon's end is closed")
         for payload in self._frames.feed(chunk):
             self._take(self._vocabulary.decode(payload))
 

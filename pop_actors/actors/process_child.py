@@ -80,6 +80,8 @@ class ProcessChild:
 
     def took(self, worker: Worker) -> None:
         with self._lock:
+            if self._is_over:  # it died on the way from the pool
+                return
             self._worker = worker
             doomed = self._kill_reason is not None
         if doomed:

@@ -173,6 +173,8 @@ class ProcessHost:
             return
         self._failures = 0
         with self._change:
+            if worker_.is_dead:  # it never came to the pool; nobody was promised it
+                return
             wanted = self._wanted.popleft() if self._wanted else None
             if wanted is None:
                 self._idle.append(worker_)
@@ -194,11 +196,16 @@ class ProcessHost:
         pid = process.pid
         assert pid is not None
         worker_ = Worker(process, pid)
-        worker_.port = self._hub.attach(
-            ours, pid, lambda message: self._heard(worker_, message), lambda: self._died(worker_)
-        )
         with self._change:
             self._all.add(worker_)
+        try:
+            worker_.port = self._hub.attach(
+                ours, pid, lambda message: self._heard(worker_, message), lambda: self._died(worker_)
+            )
+        except OSError:  # it is gone already, or there is no descriptor left; without its socket it ends itself
+            ours.close()
+            self._reap(worker_)
+            raise
         return worker_
 
     def _heard(self, worker_: Worker, message: object) -> None:

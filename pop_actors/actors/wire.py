@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -64,11 +64,13 @@ class Vocabulary:
             to, kind, number, tag, body = (document[key] for key in ("to", "kind", "id", "type", "body"))
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise FrameRefused(f"malformed frame: {type(error).__name__}: {error}") from None
-        if kind not in _KINDS or not isinstance(to, str) or not isinstance(number, int):
+        if not isinstance(kind, str) or kind not in _KINDS:
             raise FrameRefused(f"malformed frame: kind {kind!r}")
+        if not isinstance(to, str) or type(number) is not int:
+            raise FrameRefused(f"malformed frame: to {to!r}, id {number!r}")
         if kind in {"tell", "ask"}:
             body = self._message(tag, body)
-        return Envelope(to, kind, number, body)
+        return Envelope(to, cast("Kind", kind), number, body)
 
     def _message(self, tag: Any, body: Any) -> Any:
         adapter = self._adapters.get(tag) if isinstance(tag, str) else None
@@ -87,18 +89,22 @@ class FrameReader:
         self._buffer = bytearray()
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """The payloads completed by `chunk`. FrameRefused, for good, at a frame over the limit."""
+        """The payloads completed by `chunk`; each is yielded once, also where its taker fails on it.
+
+        FrameRefused, for good, at a frame over the limit.
+        """
         buffer = self._buffer
         buffer += chunk
         start = 0
-        while len(buffer) - start >= HEADER_BYTES:
-            length = int.from_bytes(buffer[start : start + HEADER_BYTES], "big")
-            if length > MAX_FRAME_BYTES:
-                raise FrameRefused(f"a frame of {length} bytes; {MAX_FRAME_BYTES} are allowed")
-            end = start + HEADER_BYTES + length
-            if len(buffer) < end:
-                break
-            yield bytes(memoryview(buffer)[start + HEADER_BYTES : end])
-            start = end
-        if start:
+        try:
+            while len(buffer) - start >= HEADER_BYTES:
+                body = start + HEADER_BYTES
+                length = int.from_bytes(buffer[start:body], "big")
+                if length > MAX_FRAME_BYTES:
+                    raise FrameRefused(f"a frame of {length} bytes; {MAX_FRAME_BYTES} are allowed")
+                if len(buffer) < body + length:
+                    break
+                start = body + length
+                yield bytes(memoryview(buffer)[body:start])
+        finally:
             del buffer[:start]

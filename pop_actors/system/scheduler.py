@@ -304,6 +304,9 @@ class Scheduler(Actor):
 
     def _note_stopped(self, job_id: str) -> None:
         askers = self._stopping.pop(job_id)
+        self._claimed_ahead = [(rank, claimed) for rank, claimed in self._claimed_ahead if rank[2] != job_id]
+        heapq.heapify(self._claimed_ahead)
+        self._unpark(job_id)
         document = self._board.job(job_id)
         if document is None or document["state"] not in {"pending", "running"}:
             state = "done" if document is None else document["state"]

@@ -173,12 +173,36 @@ def test_calls_are_journaled_beside_the_job(daemon: Daemon, workspace: Workspace
     assert (tokens_in, tokens_out, cost) == (status["tokens"]["input"], status["tokens"]["output"], 0)
 
 
-METRICS = """
-jobs jobs_total job_duration_seconds job_start_seconds task_duration_seconds stage_duration_seconds refinements_total
-seeds_total pending_seeds actor_restarts_total actor_mailbox_messages actor_up status_writes_total status_write_seconds
-status_events_total llm_requests_total llm_request_seconds llm_wait_seconds llm_inflight llm_waiting llm_tokens_total
-llm_cost_dollars_total llm_retries_total llm_replays_total llm_circuit_open llm_limit rollout_mode build_info
-""".split()
+METRICS = (
+    "jobs",
+    "jobs_total",
+    "job_duration_seconds",
+    "job_start_seconds",
+    "task_duration_seconds",
+    "stage_duration_seconds",
+    "refinements_total",
+    "seeds_total",
+    "pending_seeds",
+    "actor_restarts_total",
+    "actor_mailbox_messages",
+    "actor_up",
+    "status_writes_total",
+    "status_write_seconds",
+    "status_events_total",
+    "llm_requests_total",
+    "llm_request_seconds",
+    "llm_wait_seconds",
+    "llm_inflight",
+    "llm_waiting",
+    "llm_tokens_total",
+    "llm_cost_dollars_total",
+    "llm_retries_total",
+    "llm_replays_total",
+    "llm_circuit_open",
+    "llm_limit",
+    "rollout_mode",
+    "build_info",
+)
 
 
 def test_every_metric_of_the_contract_is_there(daemon: Daemon, workspace: Workspace) -> None:

@@ -21,7 +21,11 @@ RUN_KEYS = {
     "id", "pipeline", "mode", "startedAt", "costUsd", "tokens", "attempts",
 }  # fmt: skip
 TREE_KEYS = {"name", "kind", "state", "pid", "restarts", "mailbox", "uptime", "children"}
-COUNTS = "def ingestion(ctx):\n    ctx.io.write_tmp('runs-' + ctx.meta.task_name, 'x', mode='append')\n    return {'output': 1}\n"
+COUNTS = """
+def ingestion(ctx):
+    ctx.io.write_tmp('runs-' + ctx.meta.task_name, 'x', mode='append')
+    return {'output': 1}
+"""
 FAILS_UNTIL = "import os\ndef ingestion(ctx):\n    return {'output': open(GATE).read()}\n"
 HANGS = "import threading\ndef ingestion(ctx):\n    print('hangs now', flush=True)\n    threading.Event().wait()\n"
 
@@ -237,6 +241,27 @@ def test_restart_is_refused_where_it_makes_no_sense(popctl: Popctl, daemon: Daem
     assert refused.code in {1, 4}
     assert "no-such-task" in refused.err
     assert workspace.is_complete("idle")
+
+
+def test_a_restart_that_waits_for_a_slot_is_not_begun_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the only slot taken: the second restart is refused, and the first one keeps its run id to the end."""
+    workspace = quick_workspace(tmp_path)
+    workspace.settings("[http]\nport = 0\n[jobs]\nmax_running = 1\n")
+    workspace.add_pipeline("hangs", {"hangs": HANGS})
+    popctl = Popctl(workspace.root, capsys, monkeypatch)
+    with Daemon(workspace) as daemon:
+        first = run(daemon, "queued", GOOD)
+        workspace.drop("holds-slot", {"data": {}, "pipeline": "hangs"})
+        wait_until(lambda: workspace.state("holds-slot") == "running", 10, "the slot to be taken", daemon)
+        assert popctl("restart", "queued").code == 0
+        waiting = popctl("--json", "status", "queued").document
+        assert (waiting["state"], waiting["pipelineId"] != first["pipelineId"]) == ("pending", True)
+        assert popctl("restart", "queued").code == 1
+        assert popctl("stop", "holds-slot").code == 0
+        assert end_of_run(daemon, "queued", first["pipelineId"]) == "done"
+        assert [line["pipelineId"] for line in workspace.runs()] == [first["pipelineId"], waiting["pipelineId"]]
 
 
 def test_a_stopped_job_can_be_restarted(popctl: Popctl, daemon: Daemon, workspace: Workspace) -> None:

@@ -18,7 +18,8 @@ from support.daemon import Daemon, Workspace, wait_until
 SERVER = Path(__file__).parents[1] / "support" / "provider_server.py"
 CALL = """
 def inference(ctx):
-    reply = ctx.llm.chat([{"role": "user", "content": "hello"}], provider=ctx.config["provider"], model=ctx.config["model"])
+    messages = [{"role": "user", "content": "hello"}]
+    reply = ctx.llm.chat(messages, provider=ctx.config["provider"], model=ctx.config["model"])
     return {"output": {"length": len(reply.content), "usage": reply.usage.input_tokens, "finish": reply.finish_reason}}
 """
 

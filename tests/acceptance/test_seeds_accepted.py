@@ -156,6 +156,30 @@ def test_seeds_are_claimed_by_priority_then_age_then_id(tmp_path: Path) -> None:
     assert [run["id"] for run in workspace.runs()] == ["b", "a", "c", "e", "d"]
 
 
+def test_a_seed_that_changes_or_goes_while_it_waits_is_taken_as_it_is_then(
+    daemon: Daemon, workspace: Workspace
+) -> None:
+    """Until it is claimed a seed belongs to who dropped it: the newest content counts, and a removed one never runs."""
+    assert daemon.ctl("pause").returncode == 0
+    try:
+        for job_id in ("rewritten", "withdrawn"):
+            workspace.drop(job_id, {"data": {"version": 1}})
+        wait_until(lambda: {"rewritten", "withdrawn"} <= _listed(daemon), 10, "both to be seen", daemon)
+        workspace.drop("rewritten", {"data": {"version": 2}})
+        (workspace.data / "pending" / "withdrawn-seed.json").unlink()
+        wait_until(lambda: "withdrawn" not in _listed(daemon), 10, "the second to be forgotten", daemon)
+    finally:
+        daemon.ctl("resume")
+    assert end_of(daemon, "rewritten") == "done"
+    seed = json.loads((workspace.data / "complete" / "rewritten" / "seed.json").read_bytes())
+    assert seed["data"] == {"version": 2}
+    assert workspace.status("withdrawn") is None
+
+
+def _listed(daemon: Daemon) -> set[str]:
+    return {job["id"] for job in json.loads(daemon.ctl("--json", "list").stdout)}
+
+
 def test_files_in_staging_come_along_as_artifacts(daemon: Daemon, workspace: Workspace) -> None:
     """What waits in staging/{jobId}/ is in files/artifacts/ of the job, and indexed."""
     staging = workspace.data / "staging" / "attached"

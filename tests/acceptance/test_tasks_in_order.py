@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +35,9 @@ def parsing(ctx): return _say(ctx, 'parsing')
 def validate_structure(ctx): return {'output': 'looked', 'flags': {'validationFailed': False}}
 def validate_quality(ctx): return {'output': 'judged', 'flags': {'needsRefinement': ctx.meta.round < ROUNDS}}
 def final_validation(ctx): return {'output': f'final {ctx.meta.round}'}
-def integration(ctx): return {'output': [*ctx.output, *([ctx.data['finalValidation']] if 'finalValidation' in ctx.data else [])]}
+def integration(ctx):
+    final = [ctx.data['finalValidation']] if 'finalValidation' in ctx.data else []
+    return {'output': [*ctx.output, *final]}
 """
 
 
@@ -149,7 +152,12 @@ def test_a_seed_waits_for_the_job_it_depends_on(daemon: Daemon, workspace: Works
     assert order.index("first") < order.index("second")
 
 
-WAITS = "import os, time\ndef ingestion(ctx):\n    while not os.path.exists(GATE): time.sleep(0.005)\n    return {'output': 1}\n"
+WAITS = """
+import os, time
+def ingestion(ctx):
+    while not os.path.exists(GATE): time.sleep(0.005)
+    return {'output': 1}
+"""
 
 
 def test_seeds_that_conflict_never_run_at_once(daemon: Daemon, workspace: Workspace) -> None:
@@ -224,3 +232,24 @@ def parsing(ctx):
     on_disk = place_of(workspace, "tooled") / "files"
     for kind, names in files.items():
         assert {path.relative_to(on_disk / kind).as_posix() for path in (on_disk / kind).rglob("*.*")} == set(names)
+
+
+def test_a_job_stopped_before_it_ran_gives_back_what_it_held(tmp_path: Path) -> None:
+    """With the only slot taken, a job that waits is stopped: a seed that conflicts with it is not held up for ever."""
+    workspace = quick_workspace(tmp_path)
+    workspace.settings("[http]\nport = 0\n[jobs]\nmax_running = 1\n")
+    gate = tmp_path / "gate"
+    workspace.add_pipeline("waits", {"waits": f"GATE = {str(gate)!r}\n{WAITS}"})
+    with Daemon(workspace) as daemon:
+        workspace.drop("takes-the-slot", {"data": {}, "pipeline": "waits"})
+        wait_until(lambda: workspace.state("takes-the-slot") == "running", 10, "the slot to be taken", daemon)
+        workspace.drop("ahead", {"data": {}, "conflicts": ["key"]})
+        wait_until(lambda: daemon.ctl("status", "ahead", check=False).returncode == 0, 10, "it to be known", daemon)
+        if daemon.ctl("stop", "ahead", check=False).returncode != 0:
+            (
+                workspace.data / "pending" / "ahead-seed.json"
+            ).unlink()  # a seed still: its file is the way to withdraw it
+        workspace.drop("behind", {"data": {}, "conflicts": ["key"]})
+        gate.touch()
+        assert end_of(daemon, "behind") == "done"
+        assert not workspace.is_complete("ahead")

@@ -38,7 +38,7 @@ def ingestion(ctx):
 
 def inference(ctx):
     begin(ctx, "inference")
-    model = f"ok+slow-30ms+{ctx.meta.job_id}+{ctx.meta.task_name}"
+    model = f"ok+slow-60ms+{ctx.meta.job_id}+{ctx.meta.task_name}"
     return {"output": {"text": ctx.llm.chat("a question", model=model).content}}
 
 def integration(ctx):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 READY_SECONDS = 20.0
+NOT_PASSED_ON = ("PO_", "PYTHONDONTWRITEBYTECODE")  # compiled once, hundreds of starts are quick
 NOOP_TASK = "def ingestion(ctx):\n    return {'output': {'task': ctx.meta.task_name}}\n"
 
 
@@ -98,7 +99,7 @@ class Daemon:
         self.workspace = workspace
         self.log = workspace.root / "popd.log"
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("PO_")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED_ON)},
             **(environment or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None

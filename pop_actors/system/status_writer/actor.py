@@ -303,6 +303,8 @@ class StatusWriter(Actor):
         if record is None:
             record = moves.reopen(self._workspace, message.job_id)
             self._jobs[message.job_id] = record
+        elif record.document["state"] not in ENDED:
+            raise Refused("running", f"{message.job_id} has not ended yet; stop it first: popctl stop {message.job_id}")
         self._take(record, [message.event])
         answer: Future[Any] = Future()
         _, barrier = self._barriers[-1]
