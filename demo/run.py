@@ -100,7 +100,7 @@ def watch(jobs: list[str]) -> dict[str, str]:
             else:
                 tell_changes(documents, told)
             if is_over(documents) or time.monotonic() > deadline:
-                return {job: document["state"] for job, document in documents.items()}
+                return {job: status(job)["state"] for job in jobs}
             time.sleep(0.02)
 
 
