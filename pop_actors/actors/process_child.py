@@ -67,11 +67,15 @@ class ProcessChild:
         self._tell_quietly(stop)
 
     def kill(self, reason: ExitReason | None = None) -> bool:
-        """SIGKILL to its whole group; `reason` is then what its supervisor hears instead of the signal."""
+        """SIGKILL to its whole group; `reason` is then what its supervisor hears instead of the signal. Where there is
+        no process yet it is over at once, and one that still comes is sent away."""
         with self._lock:
-            self._kill_reason = self._kill_reason or reason or ExitReason("signal", "SIGKILL")
+            self._kill_reason = killed = self._kill_reason or reason or ExitReason("signal", "SIGKILL")
             worker = self._worker
-        return worker is not None and worker.kill()
+        if worker is not None:
+            return worker.kill()
+        self.ended(killed)
+        return True
 
     def snapshot(self) -> dict[str, Any]:
         return {"beats": self._beats, "mailbox": 0}
@@ -80,10 +84,8 @@ class ProcessChild:
 
     def took(self, worker: Worker) -> None:
         with self._lock:
-            if self._is_over:  # it died on the way from the pool
-                return
+            doomed = self._is_over or self._kill_reason is not None  # it died on the way, or comes too late
             self._worker = worker
-            doomed = self._kill_reason is not None
         if doomed:
             worker.kill()
             return

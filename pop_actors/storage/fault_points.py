@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 from pop_actors.errors import SettingsError
 
@@ -57,7 +58,7 @@ class _Armed:
 
     name: str | None = None
     survived: int = 0
-    signal: int = signal.SIGKILL
+    stops: bool = False
 
 
 def arm(text: str | None) -> None:
@@ -72,7 +73,7 @@ def arm(text: str | None) -> None:
         )
     _Armed.name = name or None
     _Armed.survived = int(rest or 1) - 1
-    _Armed.signal = signal.SIGSTOP if text and text.endswith(":stop") else signal.SIGKILL
+    _Armed.stops = bool(text) and str(text).endswith(":stop")
 
 
 def for_runner(text: str | None) -> str | None:
@@ -88,4 +89,7 @@ def reach(name: str) -> None:
         _Armed.survived -= 1
         return
     _Armed.name = None
-    os.kill(os.getpid(), _Armed.signal)
+    if _Armed.stops:
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # to this thread, or it would run on for a moment
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)

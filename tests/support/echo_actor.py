@@ -1,0 +1,94 @@
+"""A process actor that does what a test tells it: every message is a `Record` whose `job_id` is the verb."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from pop_actors.actors.link import Question, RemoteRef
+from pop_actors.actors.process_actor import ProcessActor, ProcessContext
+from pop_actors.core.messages import Record, Stop
+
+PEER_SECONDS = 10.0
+
+
+def do(verb: str, argument: str = "", number: int = 0) -> Record:
+    """The message that has the actor do something."""
+    return Record(verb, argument, number, ())
+
+
+class Echo(ProcessActor):
+    """Answers `who` by itself; all else it does with the actor at the address `peer`, or to itself."""
+
+    def __init__(self, context: ProcessContext, deaf: bool = False, fails: bool = False) -> None:
+        super().__init__(context)
+        self._deaf = deaf
+        self._fails = fails
+        self._peer = context.ref("peer")
+
+    def on_start(self) -> None:
+        if self._fails:
+            raise OSError("cannot start")
+
+    def on_receive(self, message: object) -> None:
+        if isinstance(message, Stop):
+            if not self._deaf:
+                self.stop()
+            return
+        asked = message.message if isinstance(message, Question) else message
+        assert isinstance(asked, Record)
+        answer = getattr(self, f"do_{asked.job_id}")(asked)
+        if isinstance(message, Question):
+            message.answer(answer)
+
+    def do_who(self, _: Record) -> dict[str, Any]:
+        return {"address": self.context.address, "epoch": self.context.epoch, "pid": os.getpid()}
+
+    def do_tell(self, order: Record) -> None:
+        for number in range(order.epoch):
+            self._peer.tell(do("told", order.run_id, number))
+
+    def do_ask(self, order: Record) -> Any:
+        return self._peer.ask(do("asked", order.run_id), PEER_SECONDS)
+
+    def do_change_mind(self, _: Record) -> Any:
+        """Ask, stop waiting for it as asyncio does, and ask again."""
+
+        async def impatient() -> None:
+            await asyncio.wait_for(asyncio.wrap_future(self._peer.request(do("late"))), 0.01)
+
+        try:
+            asyncio.run(impatient())
+        except TimeoutError:
+            return self._peer.ask(do("asked", "still here"), PEER_SECONDS)
+        return "was answered"
+
+    def do_raise(self, _: Record) -> None:
+        raise ValueError("told to raise")
+
+    def do_leave(self, order: Record) -> None:
+        os._exit(order.epoch)
+
+    def do_end(self, _: Record) -> None:
+        self.stop()
+
+    def do_grandchild(self, _: Record) -> int:
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid
+
+    def do_sigterm_me(self, _: Record) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return "still here"
+
+    def do_garbage(self, _: Record) -> None:
+        assert isinstance(self._peer, RemoteRef)
+        self._peer.link._socket.sendall(b"\xff\xff\xff\xff and more")
+
+    def do_spin(self, _: Record) -> None:
+        """Minutes in C code that holds the GIL."""
+        self._peer.tell(do("told", "spinning", os.getpid()))
+        re.match(r"(a+)+b", "a" * 64)
