@@ -53,6 +53,14 @@ class JobSpecs:
         seed = parse_seed(_read(directory.seed), job_id, self._settings.jobs.seed_max_bytes)
         return self._spec(job_id, document["pipelineId"], pipeline, document["mode"], tuple(seed.skip), resumed=True)
 
+    def conflicts(self, job_id: str) -> tuple[str, ...]:
+        """What a job of current/ must not share with another that runs; nothing where its seed cannot be read."""
+        try:
+            content = _read(self._workspace.job(job_id).seed)
+            return tuple(parse_seed(content, job_id, self._settings.jobs.seed_max_bytes).conflicts)
+        except (FileNotFoundError, StorageError, SeedRejected):
+            return ()
+
     def for_restart(self, job_id: str, document: Document | None) -> RestartBasis:
         """For a new run of a job that ended. Refused where there is no such job, or its pipeline cannot run now."""
         directory = self._workspace.job(job_id) if document is not None else self._workspace.finished(job_id)

@@ -76,6 +76,7 @@ class Jobs(Supervisor):
         self._orders: dict[type, Callable[[Any], None]] = {
             m.StartJob: self._start_job,
             m.EndJob: self._end_job,
+            m.SchedulerUp: self._tell_what_runs,
             _Look: self._look,
         }
 
@@ -90,6 +91,9 @@ class Jobs(Supervisor):
     def receive(self, message: Any) -> object:
         order = self._orders.get(type(message))
         return order(message) if order is not None else super().receive(message)
+
+    def _tell_what_runs(self, message: m.SchedulerUp) -> None:  # noqa: ARG002  (one shape for every order)
+        self._scheduler.tell(m.JobsUp(tuple(self._machine.children)))
 
     def _start_job(self, message: m.StartJob) -> None:
         job_id = message.spec.job_id

@@ -158,7 +158,14 @@ class JobDeparted:
 
 @dataclass(frozen=True, slots=True)
 class JobsUp:
-    """Jobs → scheduler: the supervisor of job processes has started, and nothing runs under it."""
+    """Jobs → scheduler: the supervisor of job processes is there; these run under it."""
+
+    running: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerUp:
+    """Scheduler → jobs: it has started and does not know what runs. Answered by JobsUp."""
 
 
 @dataclass(frozen=True, slots=True)

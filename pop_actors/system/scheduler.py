@@ -41,6 +41,13 @@ class _Resume:
 
 
 @dataclass(frozen=True, slots=True)
+class _Start:
+    """Scheduler → itself: what had to be noted before this start is on disk."""
+
+    order: m.StartJob
+
+
+@dataclass(frozen=True, slots=True)
 class _FillSlots:
     """Scheduler → itself: look again what may start or be claimed, as after every message."""
 
@@ -71,6 +78,7 @@ class Scheduler(Actor):
         self._queue: list[m.Rank] = []
         self._parked: dict[str, list[m.Rank]] = {}
         self._held_locks: dict[str, str] = {}
+        self._conflicts: dict[str, tuple[str, ...]] = {}
         self._to_resume: deque[str] = deque()
         self._claiming: set[str] = set()
         self._claimed_ahead: list[tuple[m.Rank, m.Claimed]] = []
@@ -78,6 +86,7 @@ class Scheduler(Actor):
         self._stopping: dict[str, list[Future[Any]]] = {}
         self._claims_seeds = True
         self._starts_jobs = True
+        self._knows_jobs = False
         self._retry_at = 0.0
         self._all_quiet: list[Future[Any]] = []
         self._handlers: dict[type, Callable[[Any], object]] = {
@@ -95,8 +104,15 @@ class Scheduler(Actor):
             m.SetClaiming: self._set_claiming,
             m.SuspendAll: self._suspend_all,
             _Resume: self._resume,
+            _Start: self._start,
             _FillSlots: lambda _: None,
         }
+
+    def on_start(self) -> None:
+        """Seeds that wait are on the board; what runs, the jobs supervisor tells, now or when it starts."""
+        self._queue = [seed.rank for seed in self._board.seeds()]
+        heapq.heapify(self._queue)
+        self._jobs.tell(m.SchedulerUp())
 
     def receive(self, message: object) -> object:
         answer = self._handlers[type(message)](message)
@@ -149,14 +165,23 @@ class Scheduler(Actor):
             asker.set_exception(Refused("not_found", f"{message.job_id} is no job: {message.why}"))
         if message.retry:
             self._retry_at = time.monotonic() + CLAIM_RETRY_SECONDS
+            self._watcher.tell(m.LookAgain(message.job_id))
             self._timers.after(CLAIM_RETRY_SECONDS, lambda: self.put(_FillSlots()))
 
     def _status_writer_up(self, message: m.StatusWriterUp) -> None:  # noqa: ARG002  (one shape for every handler)
-        """Claims without an answer are undone; their seeds lie in pending/ and the watcher is to find them anew."""
-        for job_id in self._claiming:
-            self._unpark(job_id)
-            self._watcher.tell(m.LookAgain(job_id))
-        self._claiming.clear()
+        """Of the claims without an answer some have become jobs, the seeds of the others the watcher is to find anew.
+        Departures may not have been told: whatever waits for a job is looked at again."""
+        claiming, self._claiming = self._claiming, set()
+        for job_id in claiming:
+            if self._board.job(job_id) is not None:
+                self._to_resume.append(job_id)
+            else:
+                self._unpark(job_id)
+                self._watcher.tell(m.LookAgain(job_id))
+            if job_id in self._stopping:
+                self._note_stopped(job_id)
+        for job_id in list(self._parked):
+            self._requeue(job_id)
 
     # Slots
 
@@ -164,6 +189,7 @@ class Scheduler(Actor):
         """Start what may start, and claim ahead as many as can run at once, so that no slot waits for a claim."""
         if not self._starts_jobs:
             self._tell_when_quiet()
+        if not (self._starts_jobs and self._knows_jobs):
             return
         while len(self._running) < self._max_running and (self._resume_one() or self._start_one()):
             continue
@@ -171,7 +197,7 @@ class Scheduler(Actor):
             continue
 
     def _wanted_claims(self) -> int:
-        if self._to_resume:
+        if self._to_resume and len(self._running) >= self._max_running:
             return 0
         free = self._max_running - len(self._running)
         outranked = len(self._claimed_ahead) if self._is_outranked() else 0
@@ -188,22 +214,25 @@ class Scheduler(Actor):
         _, claimed = heapq.heappop(self._claimed_ahead)
         job_id = claimed.seed.job_id
         document = self._board.job(job_id)
-        if document is not None and document["state"] == "pending":
+        if document is not None and document["state"] == "pending" and job_id not in self._running:
             self._running.add(job_id)
             self._jobs.tell(m.StartJob(self._specs.fresh(claimed.seed, claimed.run_id), epoch=1))
         return True
 
     def _resume_one(self) -> bool:
-        if not self._to_resume:
+        job_id = next((job_id for job_id in self._to_resume if self._has_its_locks(job_id)), None)
+        if job_id is None:
             return False
-        job_id = self._to_resume.popleft()
+        self._to_resume.remove(job_id)
+        self._held_locks.update(dict.fromkeys(self._conflicts.get(job_id, ()), job_id))
         document = self._board.job(job_id)
-        if document is None or document["state"] not in {"pending", "running"}:
+        if document is None or document["state"] not in {"pending", "running"} or job_id in self._running:
             return True
         try:
             spec = self._specs.resumed(document)
         except PopError as error:
             self._note(job_id, _cannot_load(error))
+            self._unpark(job_id)
             return True
         self._running.add(job_id)
         start = m.StartJob(spec, document["epoch"] + 1)
@@ -212,8 +241,17 @@ class Scheduler(Actor):
         else:
             lost = e.ProcessDown(at=timestamp(time.time()), cause="lost", detail="the service was down")
             noted = self._status_writer.request(m.Note(job_id, lost))
-            noted.add_done_callback(lambda _: self._jobs.tell(start))
+            noted.add_done_callback(lambda _: self.put(_Start(start)))
         return True
+
+    def _start(self, message: _Start) -> None:
+        """Unless it was ended meanwhile."""
+        if message.order.spec.job_id in self._running:
+            self._jobs.tell(message.order)
+
+    def _has_its_locks(self, job_id: str) -> bool:
+        """Whether nobody else holds what a job that waits to go on conflicts over."""
+        return all(self._held_locks.get(lock, job_id) == job_id for lock in self._conflicts.get(job_id, ()))
 
     def _claim_one(self) -> bool:
         if not self._claims_seeds or time.monotonic() < self._retry_at:
@@ -253,21 +291,33 @@ class Scheduler(Actor):
         """A job has ended: what waited for it is looked at again."""
         for lock in [lock for lock, holder in self._held_locks.items() if holder == job_id]:
             del self._held_locks[lock]
+        self._requeue(job_id)
+
+    def _requeue(self, job_id: str) -> None:
         for rank in self._parked.pop(job_id, ()):
             heapq.heappush(self._queue, rank)
 
     # Jobs
 
-    def _jobs_up(self, message: m.JobsUp) -> None:  # noqa: ARG002
-        """Nothing runs now: everything unfinished is to be taken up, oldest first."""
-        self._running.clear()
+    def _jobs_up(self, message: m.JobsUp) -> None:
+        """This runs now, and nothing else does: everything else unfinished is to be taken up, oldest first."""
+        self._knows_jobs = True
+        self._running = set(message.running)
         unfinished = [job for job in self._board.jobs() if job["state"] in {"pending", "running"}]
         unfinished.sort(key=lambda job: (job["createdAt"], job["id"]))
         ahead = {claimed.seed.job_id for _, claimed in self._claimed_ahead}
-        self._to_resume = deque(job["id"] for job in unfinished if job["id"] not in self._claiming | ahead)
+        elsewhere = self._claiming | ahead | self._running | self._stopping.keys()
+        self._to_resume = deque(job["id"] for job in unfinished if job["id"] not in elsewhere)
+        self._conflicts = {job_id: self._specs.conflicts(job_id) for job_id in (*self._to_resume, *self._running)}
+        for job_id in self._stopping.keys() - self._claiming - self._running:
+            self._note_stopped(job_id)
+        for job in unfinished:
+            if job["state"] == "running":  # it held them when the service went down, and comes before who waited
+                self._held_locks.update(dict.fromkeys(self._conflicts.get(job["id"], ()), str(job["id"])))
 
     def _job_ended(self, message: m.JobEnded) -> None:
         self._running.discard(message.job_id)
+        self._conflicts.pop(message.job_id, None)
         self._unpark(message.job_id)
         if message.job_id in self._stopping:
             self._note_stopped(message.job_id)
@@ -304,6 +354,7 @@ class Scheduler(Actor):
 
     def _note_stopped(self, job_id: str) -> None:
         askers = self._stopping.pop(job_id)
+        self._to_resume = deque(waiting for waiting in self._to_resume if waiting != job_id)
         self._claimed_ahead = [(rank, claimed) for rank, claimed in self._claimed_ahead if rank[2] != job_id]
         heapq.heapify(self._claimed_ahead)
         self._unpark(job_id)
@@ -346,6 +397,7 @@ class Scheduler(Actor):
         answer.set_result({"id": document["id"], "pipelineId": document["pipelineId"]})
 
     def _resume(self, message: _Resume) -> None:
+        self._conflicts[message.job_id] = self._specs.conflicts(message.job_id)
         self._to_resume.append(message.job_id)
 
     def _note(self, job_id: str, event: e.Event) -> None:

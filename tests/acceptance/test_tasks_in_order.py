@@ -253,3 +253,23 @@ def test_a_job_stopped_before_it_ran_gives_back_what_it_held(tmp_path: Path) -> 
         gate.touch()
         assert end_of(daemon, "behind") == "done"
         assert not workspace.is_complete("ahead")
+
+
+def test_what_a_job_holds_it_still_holds_after_the_service_was_killed(tmp_path: Path) -> None:
+    """A job that runs with a conflict key goes on after `kill -9` of popd; one that wants the same key still waits."""
+    workspace = quick_workspace(tmp_path)
+    gate = tmp_path / "gate"
+    workspace.add_pipeline("waits", {"waits": f"GATE = {str(gate)!r}\n{WAITS}"})
+    with Daemon(workspace) as daemon:
+        workspace.drop("holds", {"data": {}, "pipeline": "waits", "conflicts": ["key"]})
+        wait_until(lambda: workspace.state("holds") == "running", 10, "the first to run", daemon)
+        workspace.drop("wants", {"data": {}, "conflicts": ["key"]})
+        run(daemon, "passes", "good")
+        daemon.kill()
+    with Daemon(workspace) as daemon:
+        wait_until(lambda: (workspace.status("holds") or {}).get("restarts") == 1, 10, "it to go on", daemon)
+        run(daemon, "passes-again", "good")
+        assert (workspace.data / "pending" / "wants-seed.json").exists()
+        gate.touch()
+        assert end_of(daemon, "wants") == "done"
+        assert end_of(daemon, "holds") == "done"
