@@ -20,7 +20,7 @@ demo: $(READY) ## Run the three demo seeds on the built-in offline provider and 
 	@$(BIN)/python demo/run.py
 
 test: $(READY) ## The everyday suite: under three minutes
-	@$(BIN)/python -m pytest -n 2 -m "not slow"
+	@$(BIN)/python -m pytest -n 2 -m "not faults"
 
 test-all: $(READY) ## Every test
 	@$(BIN)/python -m pytest -n 2
