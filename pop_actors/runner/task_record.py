@@ -90,7 +90,7 @@ class TaskRecord:
         }
         if failure is not None:
             end["error"] = {"stage": failure.stage, "reason": failure.reason, "message": failure.error.message}
-        replace(self.directory.letter, readable_json(self._letter | end))
+        write_first(self.directory.letter, readable_json(self._letter | end))
         write_first(self.directory.execution_logs, readable_json(_entries(lines, path, self._letter["attempt"], now)))
 
 

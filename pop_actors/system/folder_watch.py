@@ -30,9 +30,13 @@ _log = logging.getLogger(__name__)
 class FolderWatch(FileSystemEventHandler):
     """Calls `hint(name)`, in a thread of its own, when a file of `folder` was written, put there or removed."""
 
-    def __init__(self, folder: Path, hint: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, hint: Callable[[str], None], observe: Callable[[], BaseObserver] = Observer
+    ) -> None:
+        """`observe` makes the thread that listens to the kernel; its `start` raises OSError where that cannot be."""
         self._folder = os.fspath(folder)
         self._hint = hint
+        self._observe = observe
         self._observer: BaseObserver | None = None
         self._held = -1  # keeps the watched folder's inode from being given to a folder made again under its name
         self._has_complained = False
@@ -51,7 +55,7 @@ class FolderWatch(FileSystemEventHandler):
             return False
         self.stop()
         self._held = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        observer = Observer()
+        observer = self._observe()
         try:
             observer.schedule(self, self._folder, recursive=False, event_filter=TELLING)
             observer.start()

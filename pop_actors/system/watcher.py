@@ -14,6 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
 from pop_actors.actors.actor import Actor
 from pop_actors.actors.process_actor import Ref
 from pop_actors.actors.timers import Timers
@@ -69,6 +72,7 @@ class Watcher(Actor):
         timers: Timers,
         scheduler: Ref,
         status_writer: Ref,
+        observe: Callable[[], BaseObserver] = Observer,
     ) -> None:
         super().__init__()
         self._workspace = workspace
@@ -79,6 +83,7 @@ class Watcher(Actor):
         self._timers = timers
         self._scheduler = scheduler
         self._status_writer = status_writer
+        self._observe = observe
         self._judged: dict[str, Signature] = {}
         self._unsettled: dict[str, tuple[Signature, float]] = {}
         self._ignored: set[str] = set()
@@ -91,7 +96,7 @@ class Watcher(Actor):
         }
 
     def on_start(self) -> None:
-        self._watch = FolderWatch(self._workspace.pending, self._hint)
+        self._watch = FolderWatch(self._workspace.pending, self._hint, self._observe)
         self._tell_self(_Tick())
 
     def on_stop(self) -> None:
@@ -147,6 +152,7 @@ class Watcher(Actor):
         return sorted(present - self._judged.keys() - self._ignored)
 
     def _forget(self, name: str) -> None:
+        self._unsettled.pop(name, None)
         if self._judged.pop(name, None) is not None:
             job_id = job_id_of_seed_file(name)
             assert job_id is not None

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from pop_actors.actors.actor import Actor
@@ -35,6 +36,8 @@ from pop_actors.system.status_writer.job_record import JobRecord
 COALESCE_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 SYNC_THREADS = 4
+Refusals = dict[str, OSError]
+"""What the disk said no to in one flush, by job. One job's trouble holds that job's askers, nobody else's."""
 
 _log = logging.getLogger(__name__)
 
@@ -181,50 +184,54 @@ class StatusWriter(Actor):
         self._flush_is_coming = False
         self._flush_is_due = self._flush_is_due and not message.statuses
         barriers, self._barriers = self._barriers, []
-        waiting, began = len(barriers), time.monotonic()
-        try:
-            self._make_durable({record.job_id: record for record, _ in barriers})
-            while barriers:
-                barriers.pop()[1].set_result(None)
-            self._leave_to_others()
-            if message.statuses:
-                self._write_statuses()
-        except OSError as error:
-            self._barriers = barriers + self._barriers
-            self._disk_says_no(error)
+        began = time.monotonic()
+        refused: Refusals = {}
+        self._make_durable({record.job_id: record for record, _ in barriers}, refused)
+        for record, barrier in barriers:
+            if record.job_id in refused:
+                self._barriers.append((record, barrier))
+            else:
+                barrier.set_result(None)
+        self._leave_to_others(refused)
+        if message.statuses:
+            self._write_statuses(refused)
+        if refused:
+            self._disk_says_no(next(iter(refused.values())))
             return
         self._disk_refuses = False
-        self._feed.publish(seen.StatusWritten(waiting, self._events_since_flush, time.monotonic() - began))
+        self._feed.publish(seen.StatusWritten(len(barriers), self._events_since_flush, time.monotonic() - began))
         self._events_since_flush = 0
 
-    def _make_durable(self, hinged_on: dict[str, JobRecord]) -> None:
+    def _make_durable(self, hinged_on: dict[str, JobRecord], refused: Refusals) -> None:
         """The logs of the jobs whose askers wait; with them the status of a job that stays in current/ for good."""
         for record in self._dirty.values():
-            record.write()
-        self._sync(list(hinged_on.values()))
+            _attempt(record.write, record, refused)
+        self._sync([record for record in hinged_on.values() if record.job_id not in refused], refused)
         for record in hinged_on.values():
             if record.document["state"] in ENDED and not record.is_departing:
-                record.write_status(durable=True)
+                _attempt(partial(record.write_status, durable=True), record, refused)
 
-    def _leave_to_others(self) -> None:
+    def _leave_to_others(self, refused: Refusals) -> None:
         """Jobs whose log says that they leave current/ are moved, and not written to here any more."""
-        for record in [record for record in self._dirty.values() if record.is_departing]:
+        leaving = [record for record in self._dirty.values() if record.is_departing and record.job_id not in refused]
+        for record in leaving:
             del self._dirty[record.job_id]
             self._depart(record)
 
-    def _write_statuses(self) -> None:
+    def _write_statuses(self, refused: Refusals) -> None:
         """What people read; no job waits for it."""
         for record in list(self._dirty.values()):
             if record.is_stale_on_disk:
-                record.write_status()
-            self._part_with_ended(record)
-            del self._dirty[record.job_id]
+                _attempt(record.write_status, record, refused)
+            if record.job_id not in refused:
+                self._part_with_ended(record)
+                del self._dirty[record.job_id]
 
-    def _sync(self, records: list[JobRecord]) -> None:
+    def _sync(self, records: list[JobRecord], refused: Refusals) -> None:
         if len(records) == 1:
-            records[0].sync()
+            _attempt(records[0].sync, records[0], refused)
         else:
-            for _ in self._syncers.map(JobRecord.sync, records):
+            for _ in self._syncers.map(lambda record: _attempt(record.sync, record, refused), records):
                 pass
 
     def _disk_says_no(self, error: OSError) -> None:
@@ -272,13 +279,13 @@ class StatusWriter(Actor):
             return
         if isinstance(error, SeedRejected):
             self._turn_down(m.TurnDown(seed.job_id, error.reason, error.message))
-        elif isinstance(error, SeedChanged):
-            self._watcher.tell(m.LookAgain(seed.job_id))
         elif isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             self._disk_says_no(error)
             self._scheduler.tell(m.ClaimFailed(seed.job_id, str(error), retry=True))
             return
         self._scheduler.tell(m.ClaimFailed(seed.job_id, str(error), retry=False))
+        if isinstance(error, SeedChanged):  # told last: the scheduler takes no news of a seed that is being claimed
+            self._watcher.tell(m.LookAgain(seed.job_id))
 
     def _begin(self, record: JobRecord, created: e.JobCreated, seed: m.SeedFound) -> None:
         record.seen_at = seed.seen_at
@@ -310,3 +317,13 @@ class StatusWriter(Actor):
         _, barrier = self._barriers[-1]
         barrier.add_done_callback(lambda _: answer.set_result(record.document))
         return answer
+
+
+def _attempt(write: Callable[[], None], record: JobRecord, refused: Refusals) -> None:
+    """Write, unless the disk has refused this job already; where it refuses now, keep what it said."""
+    if record.job_id in refused:
+        return
+    try:
+        write()
+    except OSError as error:
+        refused[record.job_id] = error
