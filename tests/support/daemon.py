@@ -163,9 +163,7 @@ class Daemon:
                 raise
 
 
-def wait_until(
-    condition: Callable[[], object], seconds: float, what: str = "it", daemon: Daemon | None = None
-) -> None:
+def wait_until(condition: Callable[[], object], seconds: float, what: str = "it", daemon: Daemon | None = None) -> None:
     """Look again and again until it holds; AssertionError with the daemon's log where it does not in time."""
     deadline = time.monotonic() + seconds
     for pause in _pauses():

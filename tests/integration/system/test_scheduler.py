@@ -218,7 +218,10 @@ def test_a_new_jobs_supervisor_takes_up_what_ran(world: World) -> None:
         done.set_result(None)
     world.settle()
     orders = world.jobs.take()
-    assert [(order.spec.job_id, order.epoch, order.spec.resumed) for order in orders] == [("a", 2, True), ("b", 2, True)]
+    assert [(order.spec.job_id, order.epoch, order.spec.resumed) for order in orders] == [
+        ("a", 2, True),
+        ("b", 2, True),
+    ]
     world.end("a")
     assert world.starts() == ["c"]
 
