@@ -33,7 +33,7 @@ class FolderWatch(FileSystemEventHandler):
     def __init__(
         self, folder: Path, hint: Callable[[str], None], observe: Callable[[], BaseObserver] = Observer
     ) -> None:
-        """`observe` makes the thread that listens to the kernel; its `start` raises OSError where that cannot be."""
+        """`observe` makes the thread that listens to the kernel; OSError out of it or its `start`: there is none."""
         self._folder = os.fspath(folder)
         self._hint = hint
         self._observe = observe
@@ -55,12 +55,17 @@ class FolderWatch(FileSystemEventHandler):
             return False
         self.stop()
         self._held = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        observer = self._observe()
+        try:
+            observer = self._observe()
+        except OSError as error:  # no inotify instance is left
+            self._complain(error)
+            return False
         try:
             observer.schedule(self, self._folder, recursive=False, event_filter=TELLING)
             observer.start()
-        except OSError as error:
+        except OSError as error:  # no watch is left
             self._complain(error)
+            observer.stop()
             return False
         self._observer, self._has_complained = observer, False
         return True

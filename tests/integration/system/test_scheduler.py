@@ -1,4 +1,4 @@
-"""The scheduler: slots, rank, dependencies, conflicts, stops in every phase, and what others' restarts leave it with."""
+"""The scheduler: slots, rank, dependencies, conflicts, stops in every phase, and what restarts of others leave it."""
 
 from __future__ import annotations
 
