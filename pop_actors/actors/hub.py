@@ -212,7 +212,10 @@ class Hub:
         with self._calls_lock:
             calls, self._calls = self._calls, []
         for call in calls:
-            call()
+            try:
+                call()
+            except Exception:  # noqa: BLE001  (one port's trouble is not the others')
+                _log.exception("the hub met an unexpected error")
 
     def _register(self, port: Port) -> None:
         self._selector.register(port._socket, selectors.EVENT_READ, (port, False))

@@ -83,11 +83,13 @@ class StatusWriter(Actor):
 
     def on_stop(self) -> None:
         self._arrivals.close()
-        self._flush(m.Flush(statuses=True))
-        self._departures.close()
-        for record in self._jobs.values():
-            record.close()
-        self._syncers.shutdown(wait=False)
+        try:
+            self._flush(m.Flush(statuses=True))
+        finally:
+            self._departures.close()
+            for record in self._jobs.values():
+                record.close()
+            self._syncers.shutdown(wait=False)
 
     def receive(self, message: object) -> object:
         return self._handlers[type(message)](message)
@@ -308,7 +310,7 @@ class StatusWriter(Actor):
     def _begin_run(self, message: m.BeginRun) -> Future[Any]:
         record = self._jobs.get(message.job_id)
         if record is None:
-            record = moves.reopen(self._workspace, message.job_id)
+            record = self._reopened(message.job_id)
             self._jobs[message.job_id] = record
         elif record.document["state"] not in ENDED:
             raise Refused("running", f"{message.job_id} has not ended yet; stop it first: popctl stop {message.job_id}")
@@ -317,6 +319,12 @@ class StatusWriter(Actor):
         _, barrier = self._barriers[-1]
         barrier.add_done_callback(lambda _: answer.set_result(record.document))
         return answer
+
+    def _reopened(self, job_id: str) -> JobRecord:
+        try:
+            return moves.reopen(self._workspace, job_id)
+        except OSError as error:
+            raise Refused("disk", f"{job_id} cannot be brought back to current/: {error}") from None
 
 
 def _attempt(write: Callable[[], None], record: JobRecord, refused: Refusals) -> None:

@@ -49,25 +49,26 @@ class Departures:
         self._thread.shutdown()
 
     def _move_all(self) -> None:
-        again = False
-        while batch := self._next_batch():
-            try:
-                self._move(batch, again=again)
-            except OSError as error:
-                again = True
-                _log.error("%d finished jobs cannot be moved now: %s", len(batch), error)
-                with self._lock:
-                    self._waiting = batch + self._waiting
-                if self._closing.wait(RETRY_SECONDS):
-                    return
-            else:
-                again = False
-                for record in batch:
-                    self._gone(record)
+        """Batch after batch until nothing waits. What cannot be moved is tried again, each job by itself."""
+        held_up: list[JobRecord] = []
+        while batch := self._next_batch(held_up):
+            again = bool(held_up)
+            held_up = []
+            for some in [[record] for record in batch] if again else [batch]:
+                try:
+                    self._move(some, again=again)
+                except Exception as error:  # noqa: BLE001  (one job's trouble must not hold up the others for good)
+                    held_up += some
+                    _log.error("%s cannot leave current/ now: %s", ", ".join(r.job_id for r in some), error)
+                else:
+                    for record in some:
+                        self._gone(record)
+            if held_up and self._closing.wait(RETRY_SECONDS):
+                return
 
-    def _next_batch(self) -> list[JobRecord]:
+    def _next_batch(self, held_up: list[JobRecord]) -> list[JobRecord]:
         with self._lock:
-            batch, self._waiting = self._waiting, []
+            batch, self._waiting = held_up + self._waiting, []
             self._is_moving = bool(batch)
             return batch
 
