@@ -272,7 +272,7 @@ def _build(building: Path, files: JobFiles) -> None:
     sync_file(building / SEED)
     write_new(building / PIPELINE, files.pipeline, durable=True)
     write_new(building / EVENTS, files.events, durable=True)
-    write_new(building / STATUS, files.status, durable=True)
+    write_new(building / STATUS, files.status)  # the fold of the log, which is durable; a start writes it anew
     sync_directory(building)
 
 

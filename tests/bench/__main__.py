@@ -33,14 +33,16 @@ def ingestion(ctx):
 def main() -> int:
     """Measure what was asked for; print a line a figure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", choices=[*MEASURES, []], default=list(MEASURES))
+    parser.add_argument("what", nargs="*", help=f"any of {', '.join(MEASURES)}; all of them where none is named")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, for a first look")
     options = parser.parse_args()
+    if unknown := set(options.what) - set(MEASURES):
+        parser.error(f"no such measure: {', '.join(unknown)}")
     assert_single_threaded()
     scale = 0.1 if options.quick else 1.0
     print(f"{'figure':58} {'value':>12} {'floor':>12} {'ratio':>7}  aim")
     with tempfile.TemporaryDirectory(prefix="pop-bench-", dir=".") as folder:
-        for name in options.what:
+        for name in options.what or MEASURES:
             place = Path(folder).resolve() / name
             place.mkdir()
             MEASURES[name](place, scale)

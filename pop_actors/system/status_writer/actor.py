@@ -79,6 +79,9 @@ class StatusWriter(Actor):
         for record in moves.settle(self._workspace):
             self._jobs[record.job_id] = record
             self._board.put_job(record.document)
+            if record.is_stale_on_disk:
+                self._dirty[record.job_id] = record
+                self._flush_later()
         self._scheduler.tell(m.StatusWriterUp())
 
     def on_stop(self) -> None:

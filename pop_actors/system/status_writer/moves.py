@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from pop_actors.core.events import CallPaid, JobCreated, event_document
 from pop_actors.core.status import fold, run_line
@@ -22,6 +23,7 @@ def settle(workspace: Workspace) -> Iterator[JobRecord]:
     for job in recovery.settle(workspace).unfinished:
         record = _record_of(workspace, job)
         _book_what_was_paid(record)
+        record.is_stale_on_disk = record.is_stale_on_disk or not _has_content(record.directory.status)
         yield record
 
 
@@ -79,6 +81,14 @@ def reopen(workspace: Workspace, job_id: str) -> JobRecord:
 def _record_of(workspace: Workspace, job: recovery.UnfinishedJob) -> JobRecord:
     booked = (event.key for event in job.events if isinstance(event, CallPaid))
     return JobRecord(workspace.job(job.job_id), job.document, job.last, booked)
+
+
+def _has_content(path: Path) -> bool:
+    """Whether a file is there and not empty, which is what a power cut leaves of one that was not synced."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _book_what_was_paid(record: JobRecord) -> None:
