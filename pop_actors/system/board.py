@@ -16,6 +16,8 @@ class Board:
     def __init__(self) -> None:
         self._jobs: dict[str, Document] = {}
         self._seeds: dict[str, SeedFound] = {}
+        self.claims_seeds = True
+        """Whether seeds may become jobs; off while an operator has paused it. Set by the scheduler."""
 
     def put_job(self, document: Document) -> None:
         self._jobs[document["id"]] = document

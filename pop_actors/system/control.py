@@ -61,7 +61,6 @@ class DaemonControl:
         self._faults = faults
         self._shut_down = shut_down
         self._read_settings = read_settings
-        self._claiming = True
         self._started = time.time()
 
     # Reading
@@ -114,7 +113,7 @@ class DaemonControl:
         return {
             "state": "running" if not self.unready() else "degraded",
             "unready": self.unready(),
-            "claiming": self._claiming,
+            "claiming": self._board.claims_seeds,
             "jobs": jobs,
             "pendingSeeds": self._board.seed_count(),
             "maxRunning": self._settings.jobs.max_running,
@@ -226,7 +225,6 @@ class DaemonControl:
 
     def _set_claiming(self, *, on: bool) -> None:
         self._scheduler.ask(m.SetClaiming(on), ASK_SECONDS)
-        self._claiming = on
 
     def _count_jobs(self) -> dict[str, int]:
         counts: dict[str, int] = {}

@@ -84,7 +84,6 @@ class Scheduler(Actor):
         self._claimed_ahead: list[tuple[m.Rank, m.Claimed]] = []
         self._running: set[str] = set()
         self._stopping: dict[str, list[Future[Any]]] = {}
-        self._claims_seeds = True
         self._starts_jobs = True
         self._knows_jobs = False
         self._retry_at = 0.0
@@ -125,13 +124,8 @@ class Scheduler(Actor):
             "waitingSeeds": self._board.seed_count(),
             "running": len(self._running),
             "slots": self._max_running,
-            "claiming": self._claims_seeds,
+            "claiming": self._board.claims_seeds,
         }
-
-    @property
-    def claims_seeds(self) -> bool:
-        """Whether seeds become jobs now; off while an operator has paused it, or the service stops."""
-        return self._claims_seeds and self._starts_jobs
 
     # Seeds
 
@@ -209,7 +203,7 @@ class Scheduler(Actor):
         return seed is not None and bool(self._claimed_ahead) and seed.rank < self._claimed_ahead[0][0]
 
     def _start_one(self) -> bool:
-        if not self._claimed_ahead or (self._claims_seeds and self._is_outranked()):
+        if not self._claimed_ahead or (self._board.claims_seeds and self._is_outranked()):
             return False
         _, claimed = heapq.heappop(self._claimed_ahead)
         job_id = claimed.seed.job_id
@@ -254,7 +248,7 @@ class Scheduler(Actor):
         return all(self._held_locks.get(lock, job_id) == job_id for lock in self._conflicts.get(job_id, ()))
 
     def _claim_one(self) -> bool:
-        if not self._claims_seeds or time.monotonic() < self._retry_at:
+        if not self._board.claims_seeds or time.monotonic() < self._retry_at:
             return False
         seed = self._next_seed()
         if seed is None:
@@ -406,7 +400,7 @@ class Scheduler(Actor):
     # The service
 
     def _set_claiming(self, message: m.SetClaiming) -> None:
-        self._claims_seeds = message.on
+        self._board.claims_seeds = message.on
         _log.info("claiming of seeds is %s", "on" if message.on else "off")
 
     def _suspend_all(self, message: m.SuspendAll) -> Future[Any]:  # noqa: ARG002

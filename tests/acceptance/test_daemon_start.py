@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -157,3 +159,19 @@ def test_short_names_and_the_environment_win(tmp_path: Path) -> None:
         assert run(daemon, "moved", GOOD)["state"] == "done"
         assert "http://" not in daemon.text_of_log()
     assert not (tmp_path / "pipeline-data").exists()
+
+
+def test_a_job_whose_directory_somebody_removed_disturbs_nobody(tmp_path: Path) -> None:
+    """`rm -rf current/JOB` of a running job costs that job alone: the service stays ready and serves the next."""
+    workspace = quick_workspace(tmp_path)
+    gate = str(tmp_path / "gate")
+    waits = f"import os, time\ndef ingestion(ctx):\n    while not os.path.exists({gate!r}): time.sleep(0.01)\n"
+    workspace.add_pipeline("waits", {"waits": waits + "    return {'output': 1}\n", "then": NOOP_TASK})
+    with Daemon(workspace) as daemon:
+        workspace.drop("doomed", {"data": {}, "pipeline": "waits"})
+        wait_until(lambda: workspace.state("doomed") == "running", 10, "it to run", daemon)
+        shutil.rmtree(workspace.data / "current" / "doomed")
+        Path(gate).touch()
+        run(daemon, "next", "good")
+        wait_until(lambda: daemon.ctl("status", "doomed", check=False).returncode == 4, 20, "it to be given up", daemon)
+        assert json.loads(daemon.ctl("--json", "status").stdout)["unready"] == []

@@ -200,6 +200,7 @@ class StatusWriter(Actor):
         self._leave_to_others(refused)
         if message.statuses:
             self._write_statuses(refused)
+        self._give_up_removed(refused)
         if refused:
             self._disk_says_no(next(iter(refused.values())))
             return
@@ -238,6 +239,20 @@ class StatusWriter(Actor):
         else:
             for _ in self._syncers.map(lambda record: _attempt(record.sync, record, refused), records):
                 pass
+
+    def _give_up_removed(self, refused: Refusals) -> None:
+        """Somebody removed the directory of a job: there is nothing left to write to, and nobody else's work waits."""
+        known = [job_id for job_id in refused if job_id in self._jobs]
+        removed = [job_id for job_id in known if not self._jobs[job_id].directory.path.is_dir()]
+        for job_id in removed:
+            _log.error("%s: its directory in current/ was removed; the job is given up", job_id)
+            del refused[job_id]
+            self._dirty.pop(job_id, None)
+            self._jobs.pop(job_id).close()
+            self._board.drop_job(job_id)
+        for record, barrier in [pair for pair in self._barriers if pair[0].job_id in removed]:
+            barrier.set_exception(Refused("not_found", f"the directory of {record.job_id} was removed"))
+        self._barriers = [pair for pair in self._barriers if pair[0].job_id not in removed]
 
     def _disk_says_no(self, error: OSError) -> None:
         if not self._disk_refuses:
