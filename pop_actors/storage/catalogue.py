@@ -6,6 +6,7 @@ Asked by the scheduler for every seed and by the API. Reads pipeline-config/; ne
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,7 @@ class Catalogue:
         self._defaults = defaults or TaskDefaults()
         self._registry: _Kept | None = None
         self._pipelines: dict[str, _Kept] = {}
+        self._building = threading.Lock()  # CPython 3.11's ast.parse fails when two threads are in it (gh-106905)
 
     def pipeline_for(self, slug: str | None) -> ResolvedPipeline:
         """The pipeline of that name, or the registry's default. SeedRejected: unknown_pipeline; invalid_pipeline with
@@ -170,7 +172,8 @@ class Catalogue:
         faults: list[str] = []
         modules: dict[str, str] | None = None
         try:
-            modules = _task_modules(places.indexes)
+            with self._building:
+                modules = _task_modules(places.indexes)
         except PipelineInvalid as error:
             faults += error.faults
         try:
