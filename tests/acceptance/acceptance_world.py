@@ -21,7 +21,7 @@ max_restarts = 1
 [tasks]
 retry_backoff_seconds = 0.05
 """
-END_SECONDS = 20.0
+END_SECONDS = 45.0
 GOOD = "good"
 
 

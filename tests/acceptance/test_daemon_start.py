@@ -118,7 +118,8 @@ def test_a_seed_that_lay_there_before_the_start_runs(tmp_path: Path) -> None:
 
 SLOW = (
     "import os, time\ndef ingestion(ctx):\n    ctx.io.write_tmp('runs', 'x', mode='append')\n    return {'output': 1}\n"
-    "def parsing(ctx):\n    while not os.path.exists(GATE): time.sleep(0.005)\n    return {'output': 2}\n"
+    "def parsing(ctx):\n    while not os.path.exists(GATE): time.sleep(0.005)\n"
+    "    time.sleep(0.5)\n    return {'output': 2}\n"
     "def integration(ctx):\n    return {'output': 3}\n"
 )
 

@@ -18,8 +18,8 @@ from typing import Any, Self
 from support.daemon import Daemon, Workspace, wait_until
 
 PROVIDER = Path(__file__).resolve().parents[1] / "support" / "provider_server.py"
-COMPLETE_SECONDS = 25.0
-DEATH_SECONDS = 2.0
+COMPLETE_SECONDS = 45.0
+DEATH_SECONDS = 4.0
 TASKS = ("research", "write")
 
 TASK = """

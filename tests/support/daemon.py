@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-READY_SECONDS = 20.0
+READY_SECONDS = 40.0
 NOT_PASSED_ON = ("PO_", "PYTHONDONTWRITEBYTECODE")  # compiled once, hundreds of starts are quick
 NOOP_TASK = "def ingestion(ctx):\n    return {'output': {'task': ctx.meta.task_name}}\n"
 

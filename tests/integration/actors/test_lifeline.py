@@ -16,7 +16,7 @@ from pop_actors.actors.lifeline import Lifeline, hold
 from support.daemon import wait_until
 
 TESTS = Path(__file__).parents[2]
-DEATH_SECONDS = 2.0
+DEATH_SECONDS = 4.0
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from pop_actors.system.gateway.gateway import Gateway
 from pop_actors.system.gateway.loop import LoopThread
 from support.provider_server import ProviderServer
 
-SECONDS = 15.0
+SECONDS = 40.0
 KEY = "sk-very-secret-1234567890"
 
 
