@@ -80,7 +80,7 @@ class Scheduler(Actor):
         self._held_locks: dict[str, str] = {}
         self._conflicts: dict[str, tuple[str, ...]] = {}
         self._to_resume: deque[str] = deque()
-        self._claiming: set[str] = set()
+        self._claiming: dict[str, m.Rank] = {}
         self._claimed_ahead: list[tuple[m.Rank, m.Claimed]] = []
         self._running: set[str] = set()
         self._stopping: dict[str, list[Future[Any]]] = {}
@@ -146,14 +146,14 @@ class Scheduler(Actor):
 
     def _claimed(self, message: m.Claimed) -> None:
         job_id = message.seed.job_id
-        self._claiming.discard(job_id)
+        self._claiming.pop(job_id, None)
         if job_id in self._stopping:
             self._note_stopped(job_id)
             return
         heapq.heappush(self._claimed_ahead, (message.seed.rank, message))
 
     def _claim_failed(self, message: m.ClaimFailed) -> None:
-        self._claiming.discard(message.job_id)
+        self._claiming.pop(message.job_id, None)
         self._unpark(message.job_id)
         for asker in self._stopping.pop(message.job_id, ()):
             asker.set_exception(Refused("not_found", f"{message.job_id} is no job: {message.why}"))
@@ -165,7 +165,7 @@ class Scheduler(Actor):
     def _status_writer_up(self, message: m.StatusWriterUp) -> None:  # noqa: ARG002  (one shape for every handler)
         """Of the claims without an answer some have become jobs, the seeds of the others the watcher is to find anew.
         Departures may not have been told: whatever waits for a job is looked at again."""
-        claiming, self._claiming = self._claiming, set()
+        claiming, self._claiming = self._claiming, {}
         for job_id in claiming:
             if self._board.job(job_id) is not None:
                 self._to_resume.append(job_id)
@@ -204,6 +204,8 @@ class Scheduler(Actor):
 
     def _start_one(self) -> bool:
         if not self._claimed_ahead or (self._board.claims_seeds and self._is_outranked()):
+            return False
+        if any(rank < self._claimed_ahead[0][0] for rank in self._claiming.values()):  # it will be here in a moment
             return False
         _, claimed = heapq.heappop(self._claimed_ahead)
         job_id = claimed.seed.job_id
@@ -255,7 +257,7 @@ class Scheduler(Actor):
             return False
         heapq.heappop(self._queue)
         self._board.drop_seed(seed.job_id)
-        self._claiming.add(seed.job_id)
+        self._claiming[seed.job_id] = seed.rank
         self._held_locks.update(dict.fromkeys(seed.conflicts, seed.job_id))
         now = time.time()
         self._status_writer.tell(m.Claim(seed, run_id(now, secrets.token_hex(3))))
@@ -300,10 +302,10 @@ class Scheduler(Actor):
         unfinished = [job for job in self._board.jobs() if job["state"] in {"pending", "running"}]
         unfinished.sort(key=lambda job: (job["createdAt"], job["id"]))
         ahead = {claimed.seed.job_id for _, claimed in self._claimed_ahead}
-        elsewhere = self._claiming | ahead | self._running | self._stopping.keys()
+        elsewhere = self._claiming.keys() | ahead | self._running | self._stopping.keys()
         self._to_resume = deque(job["id"] for job in unfinished if job["id"] not in elsewhere)
         self._conflicts = {job_id: self._specs.conflicts(job_id) for job_id in (*self._to_resume, *self._running)}
-        for job_id in self._stopping.keys() - self._claiming - self._running:
+        for job_id in self._stopping.keys() - self._claiming.keys() - self._running:
             self._note_stopped(job_id)
         for job in unfinished:
             if job["state"] == "running":  # it held them when the service went down, and comes before who waited
