@@ -122,7 +122,7 @@ class Journals:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._open: dict[str, JobJournal] = {}
-        self._loading: dict[str, asyncio.Future[JobJournal]] = {}
+        self._loading: dict[str, asyncio.Task[None]] = {}
         self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="gateway-journal")
 
     async def hold(self, job_id: str) -> JobJournal:
@@ -156,10 +156,8 @@ class Journals:
     async def _load(self, job_id: str, path: Path) -> None:
         loading = self._loading.get(job_id)
         if loading is None:
-            loop = asyncio.get_running_loop()
-            loading = loop.run_in_executor(self._pool, JobJournal.load, path, self._pool)
-            self._loading[job_id] = loading
-            loading.add_done_callback(lambda outcome: self._loaded(job_id, outcome))
+            loading = self._loading[job_id] = asyncio.create_task(self._read(job_id, path))
+            loading.add_done_callback(lambda done: done.cancelled() or done.exception())  # heard, whoever still waits
         try:
             await asyncio.shield(loading)
         except (FileNotFoundError, NotADirectoryError):
@@ -167,12 +165,16 @@ class Journals:
         except OSError as error:
             raise CallFailed("journal", f"{path} could not be opened: {error}") from None
 
-    def _loaded(self, job_id: str, outcome: asyncio.Future[JobJournal]) -> None:
-        del self._loading[job_id]
-        if outcome.exception() is not None:
-            return
+    async def _read(self, job_id: str, path: Path) -> None:
+        """Open it, and have it found before this is done: who awaits what is done already goes on without a turn of
+        the loop, so nothing may be left to a callback."""
+        try:
+            loop = asyncio.get_running_loop()
+            journal = await loop.run_in_executor(self._pool, JobJournal.load, path, self._pool)
+        finally:
+            del self._loading[job_id]
         self.drop(job_id)  # of another directory that had this name
-        self._open[job_id] = outcome.result()
+        self._open[job_id] = journal
 
     def _close_if_free(self, journal: JobJournal) -> None:
         if journal.holders:
