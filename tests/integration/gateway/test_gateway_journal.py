@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import threading
@@ -13,7 +14,9 @@ from gateway_world import SECONDS, World, chat_message, eventually, world
 
 from pop_actors.core.observations import CallEnded, CallQueued, CallReplayed
 from pop_actors.errors import CallFailed
+from pop_actors.storage.layout import Workspace
 from pop_actors.system.gateway import paid_calls
+from pop_actors.system.gateway.journal import Journals
 
 
 @pytest.fixture
@@ -251,3 +254,29 @@ def test_a_reply_that_could_not_be_made_durable_is_not_delivered(here: World, mo
     with pytest.raises(CallFailed, match="Input/output error"):
         here.ask()
     assert here.paid == []
+
+
+def test_who_asks_while_a_journal_is_being_opened_gets_it(tmp_path: Path) -> None:
+    """A caller in every turn of the loop, also between the end of the loading and whatever follows it: all get the one
+    journal, and the loop turns on."""
+    workspace = Workspace(tmp_path, tmp_path)
+    held: list[int] = []
+
+    async def ask_in_every_turn() -> None:
+        journals = Journals(workspace)
+        for number in range(100):
+            workspace.job(f"job-{number}").path.mkdir(parents=True)
+            callers = [asyncio.create_task(journals.hold(f"job-{number}"))]
+            while not callers[0].done():
+                callers.append(asyncio.create_task(journals.hold(f"job-{number}")))
+                await asyncio.sleep(0)
+            got = await asyncio.gather(*callers)
+            held.append(len(set(map(id, got))))
+            for journal in got:
+                journals.release(journal)
+        journals.close()
+
+    asking = threading.Thread(target=lambda: asyncio.run(ask_in_every_turn()), daemon=True)
+    asking.start()
+    asking.join(20)
+    assert held == [1] * 100
