@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all faults check bench format clean
+.PHONY: help setup demo test test-all faults soak check bench format clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -25,8 +25,11 @@ test: $(READY) ## The everyday suite: under three minutes
 test-all: $(READY) ## Every test
 	@$(BIN)/python -m pytest -n 2
 
-faults: $(READY) ## Kill it at every named point, and look at what is left
-	@$(BIN)/python -m pytest -n 2 -m faults
+faults: $(READY) ## Kill it, refuse its disk, cut its power at every named point, and look at what is left
+	@$(BIN)/python -m pytest -n 3 -m faults
+
+soak: $(READY) ## 2,000 jobs, a provider that fails in every way, processes killed at random; SEED=N has it again
+	@$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED))
 
 check: $(READY) ## Lint, strict types, import arrows
 	@$(BIN)/ruff check .

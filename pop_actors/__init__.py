@@ -1,3 +1,3 @@
 """pop_actors: multi-task LLM pipelines as a long-lived, supervised service."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

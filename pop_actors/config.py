@@ -44,6 +44,17 @@ class JobsSettings(_Table):
     max_restarts: Count = 3
     restart_period_seconds: Positive = 60.0
     seed_max_bytes: AtLeastOne = 1048576
+    disk_reserve_mb: Count | None = None
+    """Less than this free, and no job begins, so that those that run can go on. None: 16, at most 1 % of the disk."""
+    heartbeat_deadline_seconds: Annotated[float, Field(ge=3)] = 30.0
+    """A job's process that has not been heard of for so long is hung; it beats every two seconds."""
+    memory_limit_mb: AtLeastOne | None = None
+    disk_limit_mb: AtLeastOne | None = None
+    processes_limit: AtLeastOne | None = None
+    open_files_limit: Annotated[int, Field(ge=64)] = 1024
+    """Per job: what all its processes hold, what its directory takes, how many they are, what each may have open."""
+    on_code_change: Literal["continue", "restart_task", "wait"] = "continue"
+    """What a run does that is taken up again after its code was edited."""
 
 
 class TasksSettings(_Table):
@@ -121,7 +132,7 @@ class Surroundings(_Table):
 class Settings(_Table):
     """All tables of pop.toml, plus where the workspace is and the keys of the providers.
 
-    `fault_point` (PO_FAULT_POINT=`name` or `name:N`) is for tests: the process kills itself there (`fault_points.py`).
+    `fault_point` (PO_FAULT_POINT) is for tests: what the process does to itself, or to its disk (`fault_points.arm`).
     """
 
     root: Path

@@ -8,6 +8,7 @@ the whole than addresses.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +24,15 @@ from pop_actors.api.server import ApiServer
 from pop_actors.config import Settings
 from pop_actors.core.observations import Feed, ModeChanged
 from pop_actors.core.pipeline import TaskDefaults
-from pop_actors.errors import ActorError
+from pop_actors.errors import ActorError, Unavailable
 from pop_actors.metrics import Metrics
 from pop_actors.storage import recovery
 from pop_actors.storage.catalogue import Catalogue
+from pop_actors.storage.left_behind import mark_of
 from pop_actors.system import messages as m
 from pop_actors.system.board import Board
 from pop_actors.system.control import DaemonControl
+from pop_actors.system.disk_watch import DiskWatch
 from pop_actors.system.gateway import GatewayActor, GatewayView
 from pop_actors.system.job_specs import JobSpecs
 from pop_actors.system.jobs import Jobs
@@ -78,8 +81,14 @@ class Daemon:
         self._timers = Timers()
         self._registry = Registry()
         self._board = Board()
+        self._disk = DiskWatch(settings.data_dir, settings.jobs.disk_reserve_mb, self._disk_changed)
         self._hub = Hub(VOCABULARY, self._registry)
-        self._host = ProcessHost(self._hub, PRELOADED, warm=min(settings.jobs.max_running, MOST_WARM_WORKERS))
+        self._host = ProcessHost(
+            self._hub,
+            PRELOADED,
+            warm=min(settings.jobs.max_running, MOST_WARM_WORKERS),
+            workspace=mark_of(settings.workspace),
+        )
         self._catalogue = Catalogue(
             settings.workspace,
             TaskDefaults(
@@ -113,6 +122,8 @@ class Daemon:
         killed = recovery.end_processes(workspace)
         if killed:
             _log.warning("%d job processes of an earlier start were still there and were killed", len(killed))
+        self._disk.look()
+        self._disk.start()
         self._hub.start()
         self._host.start()
         self._feed.publish(ModeChanged(self._settings.rollout.mode, claiming=True))
@@ -146,6 +157,7 @@ class Daemon:
             _log.error("the tree did not stop within %g s", STOP_SECONDS)
         self._host.stop()
         self._hub.stop()
+        self._disk.stop()
         self._timers.stop()
 
     def tree(self) -> dict[str, Any]:
@@ -157,11 +169,20 @@ class Daemon:
         """Why no work should be sent here now; empty when all is well."""
         found = [f"{address} is down" for address in m.ACTORS if self._registry.find(address) is None]
         writer = self._registry.find(m.STATUS_WRITER)
-        if isinstance(writer, StatusWriter) and writer.disk_refuses:
+        if self._disk.obstacle is not None:
+            found.append(f"{self._disk.obstacle.reason}: {self._disk.obstacle.message}")
+        elif isinstance(writer, StatusWriter) and writer.disk_refuses:
             found.append("the disk refuses writes; jobs wait until it takes them")
         if self._stopping:
             found.append("the service is stopping")
         return found
+
+    def _disk_changed(self) -> None:
+        """In the thread of whoever saw it."""
+        self._board.disk_obstacle = self._disk.obstacle
+        if self._disk.obstacle is None:
+            with contextlib.suppress(Unavailable):  # a scheduler with that much to do looks for itself
+                self._registry.ref(m.SCHEDULER).tell(m.DiskHasRoom())
 
     def is_alive(self) -> bool:
         """Whether the tree and the hub answer: what feeds the service manager's watchdog."""
@@ -184,6 +205,7 @@ class Daemon:
                     board=self._board,
                     feed=feed,
                     timers=timers,
+                    disk=self._disk,
                     scheduler=scheduler,
                     watcher=watcher,
                 ),
@@ -196,7 +218,7 @@ class Daemon:
                     keys=settings.keys,
                     workspace=workspace,
                     feed=feed,
-                    on_paid=lambda job_id, event: status_writer.tell(m.Note(job_id, event)),
+                    on_paid=lambda job_id, event: status_writer.leave(m.Note(job_id, event)),
                 ),
             ),
             ChildSpec(
@@ -218,6 +240,7 @@ class Daemon:
                 supervisor(
                     Jobs,
                     settings=settings.jobs,
+                    workspace=workspace,
                     host=self._host,
                     board=self._board,
                     feed=feed,

@@ -7,7 +7,8 @@ PopError
 ├─ SeedRejected             a seed cannot become a job; carries the contract's reason
 ├─ PipelineInvalid          a pipeline or its registry has faults; lists all of them
 ├─ StorageError             a file of the workspace could not be read or written
-│  └─ Damaged               a file is there, but not what it must be
+│  ├─ Damaged               a file is there, but not what it must be
+│  └─ FormatRefused         files are of a format this version does not work with
 ├─ ActorError
 │  ├─ Unavailable           nobody answers at that address now; ask again
 │  ├─ AskTimeout            no answer before the deadline
@@ -22,6 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+DISK_FULL = "disk_full"
+"""The code of what was refused because the disk has no room now; the same may be asked again."""
 
 
 class PopError(Exception):
@@ -67,12 +71,24 @@ class PipelineInvalid(PopError):
         self.faults = tuple(faults)
 
 
+class ControlInvalid(PopError):
+    """A task's control.json has faults. `faults` holds every one as `path: what is wrong`."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = tuple(faults)
+
+
 class StorageError(PopError):
     """A file of the workspace could not be read or written; the message names it."""
 
 
 class Damaged(StorageError):
     """A file of the workspace is there but is not what it must be; the message names it and the fault."""
+
+
+class FormatRefused(StorageError):
+    """Files of the workspace are of a format this version does not work with, newer or too old; they stay untouched."""
 
 
 class ActorError(PopError):
@@ -117,5 +133,5 @@ class CallFailed(Refused):
 
     `code` says how: auth, quota, bad_request, rate_limited, overloaded, server, connect, timeout, disconnected,
     bad_reply, blocked, truncated, queue_full, unknown_provider, no_key, cancelled, journal (llm-calls.jsonl cannot be
-    written), internal.
+    written), disk_full (there is no room to write it now: ask again), internal.
     """

@@ -140,6 +140,16 @@ _EVENTS: dict[type, tuple[int, Callable[[Any], dict[str, Any]]]] = {
     e.JobStarted: (logging.INFO, lambda event: {"pid": event.pid, "resumed": event.resumed}),
     e.ProcessDown: (logging.WARNING, lambda event: {"cause": event.cause, "detail": event.detail[:LONGEST_MESSAGE]}),
     e.JobSuspended: (logging.INFO, _nothing_more),
+    e.CodeChanged: (
+        logging.WARNING,
+        lambda event: {"tasks": list(event.tasks), "files": list(event.files), "action": event.action},
+    ),
+    e.JobWaiting: (
+        logging.WARNING,
+        lambda event: {"task": event.task, "reason": event.reason, "detail": event.message[:LONGEST_MESSAGE]},
+    ),
+    e.GateApproved: (logging.INFO, lambda event: {"task": event.task, "note": event.note[:LONGEST_MESSAGE]}),
+    e.JobRepaired: (logging.WARNING, lambda event: {"kept": event.kept, "lost": event.lost}),
     e.AttemptFailed: (logging.WARNING, _failed),
     e.TaskDone: (logging.INFO, _task_done),
     e.TaskFailed: (logging.ERROR, _failed),
@@ -156,6 +166,11 @@ _OBSERVATIONS: dict[type, Callable[[Any], Line]] = {
         {"job_id": seen.job_id, "reason": seen.reason, "detail": seen.message[:LONGEST_MESSAGE]},
     ),
     o.SeedIgnored: lambda seen: (logging.WARNING, "not a seed, left alone", {"file": seen.name, "why": seen.why}),
+    o.JobOverLimit: lambda seen: (
+        logging.WARNING,
+        "job over a limit",
+        {"job_id": seen.job_id, "resource": seen.resource},
+    ),
     o.ActorRestarted: lambda seen: (
         logging.WARNING,
         "actor restarted",

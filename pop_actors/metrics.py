@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from pop_actors import __version__
 from pop_actors.core import events as e
@@ -94,6 +94,7 @@ class Metrics:
 
     def _make_job_metrics(self) -> None:
         self._jobs = self._counter("jobs_total", "Runs that ended.", "pipeline", "outcome")
+        self._over_limit = self._counter("jobs_over_limit_total", "Jobs ended for using too much.", "resource")
         self._job_seconds = self._histogram("job_duration_seconds", "From claim to end of a run.", _MINUTES, "pipeline")
         self._start_seconds = self._histogram("job_start_seconds", "From seed seen to first stage.", _SECONDS)
         self._task_seconds = self._histogram(
@@ -131,6 +132,7 @@ class Metrics:
         return {
             o.JobChanged: self._job_changed,
             o.JobFinished: self._job_finished,
+            o.JobOverLimit: lambda seen: self._over_limit.labels(seen.resource).inc(),
             o.FirstStage: lambda seen: self._start_seconds.observe(seen.seconds),
             o.SeedClaimed: lambda _: self._seeds.labels("claimed").inc(),
             o.SeedTurnedDown: lambda _: self._seeds.labels("rejected").inc(),
@@ -233,11 +235,43 @@ class _Sampled:
             jobs.add_metric([state], now.get("jobs", {}).get(state, 0))
         yield jobs
         yield GaugeMetricFamily("pop_pending_seeds", "Seeds in the drop box.", value=now.get("pending_seeds", 0))
-        depths: dict[str, float] = {}
-        for actor, depth in now.get("mailboxes", {}).items():
-            depths[actor_label(actor)] = depths.get(actor_label(actor), 0) + depth
-        yield _family("pop_actor_mailbox_messages", "Messages waiting for the actor.", depths)
+        if "damaged_jobs" in now:
+            about = "Jobs set aside at the start because their files are damaged."
+            yield GaugeMetricFamily("pop_damaged_jobs", about, value=now["damaged_jobs"])
+        if "intake_paused" in now:
+            yield from _intake(now["intake_paused"], now.get("disk_free_bytes", 0))
+        yield from _mailboxes(now)
         yield _family("pop_actor_up", "1 while the actor runs.", now.get("up", {}))
+
+
+def _mailboxes(now: Mapping[str, Any]) -> Iterable[Metric]:
+    depths = _by_label(now.get("mailboxes", {}), sum)
+    yield _family("pop_actor_mailbox_messages", "Messages waiting for the actor.", depths)
+    ages = _by_label(now.get("mailbox_ages", {}), max)
+    yield _family("pop_actor_mailbox_age_seconds", "How long the oldest of them has waited.", ages)
+    for what, said in (("dropped", "Messages lost, and nobody was told."), ("refused", "Messages not taken.")):
+        family = CounterMetricFamily(f"pop_actor_mailbox_{what}", said, labels=["actor"])
+        for actor, number in _by_label(now.get(f"mailbox_{what}", {}), sum).items():
+            family.add_metric([actor], number)
+        yield family
+
+
+def _by_label(values: Mapping[str, float], together: Callable[[list[float]], float]) -> dict[str, float]:
+    """The values of all actors with one label, put together."""
+    found: dict[str, list[float]] = {}
+    for actor, value in values.items():
+        found.setdefault(actor_label(actor), []).append(value)
+    return {label: together(several) for label, several in found.items()}
+
+
+def _intake(paused: Mapping[str, bool], free_bytes: int) -> Iterable[Metric]:
+    by_reason = GaugeMetricFamily("pop_intake_paused", "1 while no seed is claimed, by why.", labels=["reason"])
+    for reason, is_so in paused.items():
+        by_reason.add_metric([reason], float(is_so))
+    yield by_reason
+    full = float(paused.get("disk_full", False))
+    yield GaugeMetricFamily("pop_disk_full", "1 while the disk refuses writes for want of room.", value=full)
+    yield GaugeMetricFamily("pop_disk_free_bytes", "Free where the jobs are kept.", value=free_bytes)
 
 
 def _family(name: str, help_text: str, values: Mapping[str, float]) -> GaugeMetricFamily:

@@ -6,7 +6,6 @@ Exit codes: 0 clean stop, 2 bad settings, 3 another popd owns this root, 1 anyth
 from __future__ import annotations
 
 import argparse
-import fcntl
 import logging
 import os
 import signal
@@ -21,10 +20,13 @@ from pop_actors import __version__, config, logs
 from pop_actors.api.sockets import bind_tcp
 from pop_actors.daemon import Daemon
 from pop_actors.environment_block import blot_out
-from pop_actors.errors import PopError, RootTaken, SeedRejected, SettingsError
-from pop_actors.storage import control_socket, fault_points
+from pop_actors.errors import FormatRefused, PopError, RootTaken, SeedRejected, SettingsError
+from pop_actors.storage import control_socket, fault_points, workspace_format
 from pop_actors.storage.catalogue import Catalogue
-from pop_actors.storage.layout import Workspace
+from pop_actors.storage.disk import make_folder
+from pop_actors.storage.files import sync_directory
+from pop_actors.storage.temporary_folder import temporary_folder
+from pop_actors.storage.workspace_lock import WorkspaceLock
 from pop_actors.systemd import ServiceManager
 
 CLEAN, FAILED, BAD_SETTINGS, ROOT_TAKEN = 0, 1, 2, 3
@@ -67,10 +69,12 @@ class Service:
     def run(self) -> int:
         """Start, serve until told otherwise, stop. RootTaken, SettingsError, PopError where it cannot start."""
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+        workspace_format.check(self._settings.workspace)
         self._make_folders()
-        with _lock_of(self._settings.workspace):
+        with WorkspaceLock(self._settings.workspace):
             blot_out(config.take_keys_out_of(os.environ, self._settings))
             _check_port(self._settings.http)
+            workspace_format.bring_up(self._settings.workspace)
             daemon = Daemon(
                 self._settings,
                 self._choose_socket(),
@@ -79,9 +83,10 @@ class Service:
                 died=lambda reason: self._asked.put((DIED, reason)),
             )
             self._listen_to_signals()
-            daemon.start()
-            self._say_ready(daemon)
-            return self._serve(daemon)
+            with temporary_folder(self._settings.workspace.state):
+                daemon.start()
+                self._say_ready(daemon)
+                return self._serve(daemon)
 
     def _serve(self, daemon: Daemon) -> int:
         while True:
@@ -127,9 +132,11 @@ class Service:
     def _make_folders(self) -> None:
         for folder in self._settings.workspace.folders:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
             except OSError as error:
                 raise SettingsError(f"{folder}: cannot be made: {error.strerror}; see --root and PO_DATA_DIR") from None
+        for folder in (self._settings.workspace.data, self._settings.workspace.data.parent):
+            sync_directory(folder)  # a job is not durable in a folder that is not
 
     def _choose_socket(self) -> Path:
         return control_socket.take(
@@ -151,31 +158,6 @@ class Service:
         self._manager.tell("READY=1", f"STATUS=serving {self._settings.root}, {where}", f"MAINPID={os.getpid()}")
 
 
-class _lock_of:  # noqa: N801  (read as a verb: `with _lock_of(workspace)`)
-    """The workspace belongs to this process while it lasts. The kernel lets go of it when the process dies."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._path = workspace.lock
-
-    def __enter__(self) -> None:
-        self._file = self._path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            owner = self._file.read().strip() or "unknown"
-            self._file.close()
-            raise RootTaken(
-                f"{self._path}: another popd (pid {owner}) owns this workspace; stop it or choose another --root"
-            ) from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="popd", description="Runs LLM pipelines from a folder of seeds, for months.")
     parser.add_argument("--root", type=Path, help="the workspace (default: PO_ROOT, else the current directory)")
@@ -186,7 +168,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _check(settings: config.Settings) -> int:
-    """Print every fault of the pipelines; the settings are fine or we would not be here."""
+    """Print every fault of the pipelines, or that the workspace is not for this version; the settings are fine or we
+    would not be here."""
+    try:
+        workspace_format.check(settings.workspace)
+    except FormatRefused as error:
+        print(f"popd: {error}", file=sys.stderr)  # noqa: T201  (the command's answer)
+        return FAILED
     catalogue = Catalogue(settings.workspace)
     try:
         described = [catalogue.describe(slug) for slug in catalogue.slugs()]

@@ -1,7 +1,8 @@
 """An actor that is a thread of this process: pykka's actor with every death heard and every asker answered.
 
 Subclasses override `receive`, and `on_start` / `on_stop` where they hold something. The parent hears `Started`, then
-one `Exited`, or only `StartFailed`. An exception ends this actor and no other.
+one `Exited`, or only `StartFailed`. An exception ends this actor and no other. What waits for it is bounded: see
+`mailbox` for the policies and for who may wait.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Self, cast
 
 import pykka
-from pykka._envelope import Envelope
 
+from pop_actors.actors.answers import Answers, Reply, words_of
 from pop_actors.actors.child import (
     NORMAL,
     SHUTDOWN,
@@ -31,11 +32,18 @@ from pop_actors.actors.child import (
     StartFailed,
     nobody,
 )
+from pop_actors.actors.mailbox import (
+    MAILBOX_LIMIT,
+    PATIENCE_SECONDS,
+    Letter,
+    Mailbox,
+    MailboxPolicy,
+    SheddingMailbox,
+    never_wait_here,
+)
 from pop_actors.actors.registry import Registry
-from pop_actors.errors import ActorError, AnswerFailed, Refused, StartRefused, Unavailable
+from pop_actors.errors import AnswerFailed, Refused, StartRefused, Unavailable
 
-MAILBOX_LIMIT = 100_000
-FULL_AT = 0.8
 START_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
@@ -47,29 +55,16 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class _Nudge:
+    """Wakes an idle loop, which then finds that a beat is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
 class _StopRequest:
     """The polite stop, queued behind what is there already."""
 
 
-class _Reply:
-    """A standard future where pykka expects one of its own."""
-
-    __slots__ = ("future",)
-
-    def __init__(self) -> None:
-        self.future: Future[Any] = Future()
-
-    def set(self, value: Any = None) -> None:
-        try:
-            self.future.set_result(value)
-        except InvalidStateError:  # the asker cancelled it
-            return
-
-    def set_exception(self, exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> None:
-        try:
-            self.future.set_exception(exc_info[1])
-        except InvalidStateError:  # the asker cancelled it
-            return
+_FOR_THE_BASE = frozenset({Ping, _Nudge, _StopRequest})
 
 
 class Actor(pykka.ThreadingActor):
@@ -81,13 +76,18 @@ class Actor(pykka.ThreadingActor):
 
     use_daemon_thread = True
     mailbox_limit: ClassVar[int] = MAILBOX_LIMIT
+    """How many messages may wait. Processes that send to it are held back at four fifths of it."""
+    mailbox_policy: ClassVar[MailboxPolicy] = "block"
+    """What happens at the limit: the sender of a tell waits (`block`), hears Unavailable (`refuse`), or the oldest
+    message that `may_be_lost` makes room (`drop_oldest`)."""
+    may_be_lost: ClassVar[frozenset[type]] = frozenset()
+    """Under `drop_oldest`: the types of messages that may, when they were told."""
     starts_by_itself: ClassVar[bool] = False
     """Whether the subclass calls `started()` some time after `on_start`, instead of the base right after it."""
 
     def __init__(self) -> None:
         super().__init__()
         self._launch = Launch(type(self).__name__, 1, nobody)
-        self._full_at = int(self.mailbox_limit * FULL_AT)
         self.is_asked = False
         """Whether who sent the present message waits for an answer."""
         self._has_begun = False
@@ -96,8 +96,8 @@ class Actor(pykka.ThreadingActor):
         self._is_closed = False
         self._end_reason: ExitReason | None = None
         self._busy_since: float | None = None
-        self._awaited: set[Any] = set()
-        self._awaited_lock = threading.Lock()
+        self._beat_is_wanted = False
+        self._answers = Answers()
         self._ended = threading.Event()
 
     # What a subclass overrides.
@@ -176,36 +176,39 @@ class Actor(pykka.ThreadingActor):
         return None
 
     def tell(self, message: object) -> None:
-        """Put a message in the mailbox. Unavailable where it is full or the actor is gone."""
-        self._refuse_if_full()
+        """Put a message in the mailbox. Where that is full the sender waits for room, at most `PATIENCE_SECONDS` and if
+        its thread may; Unavailable where it is not taken, or the actor is gone."""
         if self._is_closed:
-            raise Unavailable(f"{self.address} is gone")
-        self.put(message)
+            raise self._gone_error()
+        self._offer(Letter(message), PATIENCE_SECONDS)
 
     def request(self, message: object) -> Future[Any]:
-        """Put a question in the mailbox; the future gets the answer, a `Refused`, or an `ActorError`."""
-        reply = _Reply()
+        """Put a question in the mailbox; the future gets the answer, a `Refused`, or an `ActorError`. It returns at
+        once: a thread that may wait does so in `ask`, which sends again while the mailbox is full."""
+        reply = Reply()
         try:
-            self._refuse_if_full()
+            self._offer(Letter(message, reply), 0.0)
         except Unavailable as error:
             reply.future.set_exception(error)
-            return reply.future
-        self.put(message, reply)
         return reply.future
 
-    def put(self, message: object, reply: _Reply | None = None) -> None:
+    def put(self, message: object) -> None:
         """Put a message in the mailbox whatever its limit: for what must not be lost. Dropped when it is gone."""
-        self.actor_inbox.put(Envelope(message, reply_to=cast("Any", reply)))
+        self._mailbox.put(Letter(message))
         if self._is_closed:
             self._turn_away()
 
     def depth(self) -> int:
         """Messages waiting."""
-        return cast("queue.SimpleQueue[Any]", self.actor_inbox).qsize()
+        return self._mailbox.qsize()
 
     def is_full(self) -> bool:
-        """Whether whoever can wait should not send now; `tell` and `request` refuse somewhat later."""
-        return self.depth() >= self._full_at
+        """Whether whoever can wait should not send now; `tell` and `request` wait or refuse somewhat later."""
+        return self._mailbox.is_full()
+
+    def oldest_seconds(self) -> float:
+        """How long the oldest message has waited; 0 where there is none."""
+        return self._mailbox.oldest_seconds()
 
     def request_stop(self, message: object | None = None) -> None:
         """Ask it to end after what is in its mailbox: with `message` before, where one is given."""
@@ -222,8 +225,10 @@ class Actor(pykka.ThreadingActor):
         return False
 
     def ping(self) -> None:
-        """Have its parent hear a `Beat` as soon as it has come to this message."""
-        self.request(Ping()).add_done_callback(self._beat)
+        """Have its parent hear a `Beat` as soon as it is done with its present message, however many wait behind it."""
+        if not self._beat_is_wanted:
+            self._beat_is_wanted = True
+            self._mailbox.put(Letter(_Nudge()))
 
     def wait_ended(self, timeout: float | None) -> bool:
         """Whether it is gone, waiting at most `timeout` seconds for it. Its parent has heard of it by then."""
@@ -247,8 +252,9 @@ class Actor(pykka.ThreadingActor):
         """What it is doing now, JSON-able. Called from other threads; a subclass adds its own keys."""
         return {
             "mailbox": self.depth(),
+            "oldestSeconds": round(self.oldest_seconds(), 3),
             "busySeconds": round(self.busy_seconds(), 3),
-            "unanswered": len(self._awaited),
+            "unanswered": len(self._answers),
         }
 
     # What a subclass uses.
@@ -256,7 +262,7 @@ class Actor(pykka.ThreadingActor):
     def tell_self(self, message: object) -> None:
         """A message to itself, also from its own threads and timers; no limit. Unavailable when it is gone."""
         if self._is_closed:
-            raise Unavailable(f"{self.address} is gone")
+            raise self._gone_error()
         self.put(message)
 
     def end(self, reason: ExitReason = NORMAL) -> None:
@@ -279,14 +285,20 @@ class Actor(pykka.ThreadingActor):
 
     # pykka's hooks: the loop, its three phases, and what ends it.
 
-    @staticmethod
-    def _create_actor_inbox() -> Any:
-        return queue.SimpleQueue()
+    def _create_actor_inbox(self) -> Any:  # type: ignore[override]  # pykka's is static and knows no policies
+        self._mailbox = self._make_mailbox()
+        return self._mailbox
+
+    def _make_mailbox(self) -> Mailbox:
+        if self.mailbox_policy == "drop_oldest":
+            return SheddingMailbox(self.mailbox_limit, self.may_be_lost)
+        return Mailbox(self.mailbox_limit, refuses=self.mailbox_policy == "refuse")
 
     def _start_actor_loop(self) -> None:
         threading.Thread(target=self._actor_loop, name=self.address, daemon=self.use_daemon_thread).start()
 
     def _actor_loop_setup(self) -> None:
+        never_wait_here()
         try:
             self.on_start()
             self._has_begun = True
@@ -296,41 +308,45 @@ class Actor(pykka.ThreadingActor):
             self._handle_failure(type(error), error, error.__traceback__)
 
     def _actor_loop_running(self) -> None:
-        while not self.actor_stopped.is_set():
-            envelope = self.actor_inbox.get()
+        mailbox, has_stopped = self._mailbox, self.actor_stopped.is_set
+        while not has_stopped():
+            letter = mailbox.get()
             self._busy_since = time.monotonic()
-            self._turn(envelope)
+            self._turn(letter)
             self._busy_since = None
+            if self._beat_is_wanted:
+                self._beat()
 
-    def _turn(self, envelope: Envelope[Any]) -> None:
+    def _turn(self, letter: Letter) -> None:
         """One message. An exception goes to the asker; all but a refusal end the actor."""
-        reply = envelope.reply_to
+        reply = letter.reply_to
         self.is_asked = reply is not None
         try:
-            answer = self._handle_receive(envelope.message)
+            answer = self._handle_receive(letter.message)
         except Refused as refusal:
             if reply is None:
-                _log.warning("%s refused a %s it was told: %s", self.address, _name(envelope), refusal)
+                _log.warning("%s refused a %s it was told: %s", self.address, _name(letter), refusal)
             else:
-                reply.set_exception((type(refusal), refusal, None))
+                reply.fail(refusal)
         except BaseException as error:  # noqa: BLE001 - also a SystemExit ends this actor only, and answers its asker
             self._handle_failure(type(error), error, error.__traceback__)
             if reply is not None:
-                self._answer_failed(reply, f"{self.address} failed on a {_name(envelope)}: {_words(error)}")
+                reply.fail(AnswerFailed(f"{self.address} failed on a {_name(letter)}: {words_of(error)}"))
         else:
             if reply is not None:
-                self._answer(reply, answer)
+                self._answers.give(reply, answer, self.address)
 
     def _handle_receive(self, message: Any) -> Any:
+        if type(message) in _FOR_THE_BASE:
+            return self._receive_own(message)
+        return self.receive(message)
+
+    def _receive_own(self, message: Any) -> Any:
         if isinstance(message, Ping):
             return self.depth()
         if isinstance(message, _StopRequest):
             return self.on_stop_request()
-        return super()._handle_receive(message)
-
-    def on_receive(self, message: Any) -> Any:
-        """Pykka's name for `receive`."""
-        return self.receive(message)
+        return None
 
     def _stop(self) -> None:
         self.on_stop_request()
@@ -344,7 +360,7 @@ class Actor(pykka.ThreadingActor):
         _log.error("%s failed", self.address, exc_info=cast("Any", (exception_type, exception_value, traceback)))
         kind = "exit" if isinstance(exception_value, SystemExit) else "exception"
         if self._end_reason is None or not self._end_reason.is_abnormal:
-            self._end_reason = ExitReason(cast("Any", kind), _words(exception_value))
+            self._end_reason = ExitReason(cast("Any", kind), words_of(exception_value))
         self.actor_stopped.set()
 
     def _actor_loop_teardown(self) -> None:
@@ -357,72 +373,47 @@ class Actor(pykka.ThreadingActor):
             self._handle_failure(type(error), error, error.__traceback__)
         finally:
             self._is_closed = True
+            self._mailbox.close()
             self._turn_away()
-            self._drop_awaited()
+            self._answers.drop(self._gone_error())
             reason = self._end_reason or NORMAL
             self._launch.notify(Exited(reason) if self._is_up else StartFailed(reason))
             self._ended.set()
 
-    # Answers.
-
-    def _answer(self, reply: Any, answer: object) -> None:
-        if not isinstance(answer, Future):
-            reply.set(answer)
-            return
-        with self._awaited_lock:
-            self._awaited.add(reply)
-        answer.add_done_callback(lambda done: self._settle_late(reply, done))
-
-    def _settle_late(self, reply: Any, done: Future[Any]) -> None:
-        """In whatever thread completed the future: pass its result on, unless the actor died before."""
-        with self._awaited_lock:
-            if reply not in self._awaited:
-                return
-            self._awaited.remove(reply)
-        error = CancelledError("cancelled") if done.cancelled() else done.exception()
-        if error is None:
-            reply.set(done.result())
-        elif isinstance(error, Refused | ActorError):
-            reply.set_exception((type(error), error, None))
-        else:
-            _log.error("%s: an answer failed", self.address, exc_info=error)
-            self._answer_failed(reply, f"{self.address}: {_words(error)}")
-
-    def _drop_awaited(self) -> None:
-        with self._awaited_lock:
-            replies, self._awaited = self._awaited, set()
-        for reply in replies:
-            self._answer_gone(reply)
+    # The mailbox.
 
     def _turn_away(self) -> None:
         """Empty the mailbox of an actor that is gone. Whoever finds it closed after a `put` does so, too."""
         lost = 0
-        inbox = cast("queue.SimpleQueue[Envelope[Any]]", self.actor_inbox)
         while True:
             try:
-                envelope = inbox.get_nowait()
+                letter = self._mailbox.get_nowait()
             except queue.Empty:
                 break
-            if envelope.reply_to is not None:
-                self._answer_gone(envelope.reply_to)
-            elif not isinstance(envelope.message, _StopRequest):
+            if letter.reply_to is not None:
+                letter.reply_to.fail(self._gone_error())
+            elif not isinstance(letter.message, _StopRequest | _Nudge):
                 lost += 1
         if lost:
-            _log.warning("%s is gone; %d messages were lost with it", self.address, lost)
+            self.registry.undelivered.count_dropped(self.address, "they waited in its mailbox when it went", lost)
 
-    def _answer_gone(self, reply: Any) -> None:
-        error = Unavailable(f"{self.address} is gone")
-        reply.set_exception((Unavailable, error, None))
+    def _offer(self, letter: Letter, patience: float) -> None:
+        try:
+            dropped = self._mailbox.offer(letter, patience)
+        except Unavailable as error:
+            self.registry.undelivered.count_refused(self.address, str(error))
+            raise Unavailable(f"{self.address}: {error}") from None
+        if dropped:
+            self.registry.undelivered.count_dropped(self.address, "the oldest made room in a full mailbox", dropped)
+        if self._is_closed:
+            self._turn_away()
 
-    def _answer_failed(self, reply: Any, text: str) -> None:
-        reply.set_exception((AnswerFailed, AnswerFailed(text), None))
+    def _gone_error(self) -> Unavailable:
+        return Unavailable(f"{self.address} is gone")
 
-    def _refuse_if_full(self) -> None:
-        if self.depth() >= self.mailbox_limit:
-            raise Unavailable(f"{self.address}: mailbox full, {self.mailbox_limit} messages wait")
-
-    def _beat(self, answered: Future[Any]) -> None:
-        if not self._is_closed and answered.exception() is None:
+    def _beat(self) -> None:
+        self._beat_is_wanted = False
+        if not self.actor_stopped.is_set():
             self._launch.notify(Beat())
 
     def __repr__(self) -> str:
@@ -439,9 +430,5 @@ def thread(actor: type[Actor], /, **arguments: Any) -> Callable[[Launch], Actor]
     return start
 
 
-def _name(envelope: Envelope[Any]) -> str:
-    return type(envelope.message).__name__
-
-
-def _words(error: BaseException | None) -> str:
-    return f"{type(error).__name__}: {error}"
+def _name(letter: Letter) -> str:
+    return type(letter.message).__name__

@@ -1,4 +1,4 @@
-"""What a supervisor and a child of any kind say to each other: specs, launches, notices, reasons.
+"""What a supervisor and a child of any kind say to each other: specs, launches, notices.
 
 Starters (`actor.thread`, `supervisor.supervisor`, `process_child.process`) are written against this page and nothing
 else. Only values here: no thread, no clock, no I/O.
@@ -6,45 +6,56 @@ else. Only values here: no thread, no clock, no I/O.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from enum import StrEnum
+from typing import Any, Literal, Protocol, get_args
 
+from pop_actors.actors.exits import NORMAL, SHUTDOWN, ExitReason, ReasonKind
 from pop_actors.actors.registry import Registry
+from pop_actors.actors.reports import ReportListener, unreported
 from pop_actors.actors.restart_budget import Backoff
+from pop_actors.actors.timers import Timers
 
-Restart = Literal["permanent", "transient", "temporary"]
+__all__ = [
+    "NORMAL",
+    "SHUTDOWN",
+    "Beat",
+    "ChildKind",
+    "ChildNotice",
+    "ChildSpec",
+    "ExitReason",
+    "Exited",
+    "KindedStarter",
+    "Launch",
+    "Notify",
+    "ReasonKind",
+    "Restart",
+    "RunningChild",
+    "Shutdown",
+    "StartFailed",
+    "Started",
+    "Starter",
+    "nobody",
+]
+
 ChildKind = Literal["thread", "process", "supervisor"]
 Shutdown = float | Literal["brutal_kill", "infinity"]
-ReasonKind = Literal["normal", "shutdown", "exception", "exit", "signal", "hung", "timeout"]
 
 SHUTDOWN_SECONDS = 5.0
 START_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class ExitReason:
-    """Why a child is gone.
+class Restart(StrEnum):
+    """When a child that ended by itself is started again; the plain strings do as well.
 
-    normal: it ended itself. shutdown: it was asked to. exception: out of its code. exit: `SystemExit`, or a process's
-    exit code. signal: a process was killed. hung: it did not beat, start or stop in time. timeout: its work took too
-    long. `detail` is for people.
+    permanent: always. transient: after an abnormal exit. temporary: never, and its spec goes with it.
     """
 
-    kind: ReasonKind
-    detail: str = ""
-
-    @property
-    def is_abnormal(self) -> bool:
-        """Whether a transient child is started again after it."""
-        return self.kind not in {"normal", "shutdown"}
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.detail}" if self.detail else self.kind
-
-
-NORMAL = ExitReason("normal")
-SHUTDOWN = ExitReason("shutdown")
+    PERMANENT = "permanent"
+    TRANSIENT = "transient"
+    TEMPORARY = "temporary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class StartFailed:
-    """The child never got ready and is gone; the only notice of its death."""
+    """The child never got ready and is gone; the only notice of its death. With reason `normal` it has nothing to do:
+    no failure, and no child either (OTP's `ignore`)."""
 
     reason: ExitReason
 
@@ -82,12 +94,15 @@ def nobody(_notice: ChildNotice) -> None:
 @dataclass(frozen=True, slots=True)
 class Launch:
     """What a starter is handed. `notify` belongs to this incarnation, may be called from any thread and returns at
-    once. `registry` is where the child is to be found by its address."""
+    once. `registry` is where the child is to be found by its address. A supervisor that was given no `timers` or
+    `report` of its own uses its parent's."""
 
     address: str
     epoch: int
     notify: Notify
     registry: Registry = field(default_factory=Registry)
+    timers: Timers | None = None
+    report: ReportListener = unreported
 
 
 class RunningChild(Protocol):
@@ -111,19 +126,39 @@ Starter = Callable[[Launch], RunningChild]
 
 
 @dataclass(frozen=True, slots=True)
-class ChildSpec:
-    """How to start, restart and stop one child.
+class KindedStarter:
+    """A starter that knows what kind of child it launches, so that the spec need not say it."""
 
-    `start` launches it and returns at once; it may raise, which is a failed start. `shutdown`: seconds between the
-    polite stop and the forced one (default: 5, for supervisors infinity). `stop_message` goes to `request_stop`.
-    `start_seconds`: how long it may take to report `Started`. `first_epoch`: number of its first incarnation.
+    kind: ChildKind
+    start: Starter
+
+    def __call__(self, launch: Launch) -> RunningChild:
+        return self.start(launch)
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """How to start, restart and stop one child. ValueError, or TypeError, where it makes no sense.
+
+    id               unique among its siblings; the child's address is its supervisor's `prefix` and this
+    start            launches it and returns at once: `thread(Class, …)`, `supervisor(…)`, `system.process(Class, …)`;
+                     it may raise, which is a failed start
+    restart          see `Restart`
+    shutdown         seconds between the polite stop and the forced one (default: 5; for supervisors infinity),
+                     "infinity", or, for what can be killed (processes, supervisors), "brutal_kill": no polite stop
+    kind             thread, process or supervisor: known from the starter, unless that is one of your own
+    significant      its end may end its supervisor: see `AutoShutdown`
+    backoff          pauses between restarts; None: there are none
+    first_epoch      the number of its first incarnation
+    stop_message     what it is asked to stop with, where its kind's own way will not do
+    start_seconds    how long it may take to report `Started`
     """
 
     id: str
     start: Starter
-    restart: Restart = "permanent"
+    restart: Restart | Literal["permanent", "transient", "temporary"] = "permanent"
     shutdown: Shutdown | None = None
-    kind: ChildKind = "thread"
+    kind: ChildKind = None  # type: ignore[assignment]  # settled below, where nobody names it
     significant: bool = False
     backoff: Backoff | None = None
     first_epoch: int = 1
@@ -131,16 +166,54 @@ class ChildSpec:
     start_seconds: float = START_SECONDS
 
     def __post_init__(self) -> None:
-        if self.shutdown == "brutal_kill" and self.kind != "process":
-            raise ValueError(f"child {self.id}: brutal_kill is for processes, a {self.kind} cannot be killed")
+        if not isinstance(self.id, str) or not self.id:
+            raise TypeError(f"a child's id is a string that is not empty, not {self.id!r}")
+        if not callable(self.start):
+            raise TypeError(f"child {self.id}: start is a starter such as thread(Class), not {self.start!r}")
+        if isinstance(self.start, type) and hasattr(self.start, "start_and_wait"):
+            raise TypeError(f"child {self.id}: an actor's class is no starter; write thread({self.start.__name__}, …)")
+        self._settle_kind()
+        if self.restart not in set(Restart):
+            raise ValueError(f"child {self.id}: restart is permanent, transient or temporary, not {self.restart!r}")
+        if self.kind not in get_args(ChildKind):
+            raise ValueError(f"child {self.id}: kind is thread, process or supervisor, not {self.kind!r}")
+        if not _is_shutdown(self.shutdown):
+            raise ValueError(
+                f"child {self.id}: shutdown is seconds from 0 on, infinity or brutal_kill, not {self.shutdown!r}"
+            )
+        if self.shutdown == "brutal_kill" and self.kind == "thread":
+            raise ValueError(
+                f"child {self.id}: brutal_kill is for processes, a thread cannot be killed; give it seconds"
+            )
         if self.significant and self.restart == "permanent":
             raise ValueError(f"child {self.id}: a permanent child cannot be significant, it never ends for good")
+        if not self.start_seconds > 0:
+            raise ValueError(f"child {self.id}: start_seconds is above 0, not {self.start_seconds!r}")
+
+    def _settle_kind(self) -> None:
+        said: ChildKind | None = self.kind
+        known = self.start.kind if isinstance(self.start, KindedStarter) else None
+        if said is None:
+            object.__setattr__(self, "kind", known or "thread")
+        elif known not in {None, said}:
+            raise ValueError(f"child {self.id}: its starter launches a {known}; kind says {said!r}, leave it out")
 
     @property
     def grace(self) -> float | None:
         """Seconds it is given to stop politely; None: as long as it takes."""
         if self.shutdown is None:
             return None if self.kind == "supervisor" else SHUTDOWN_SECONDS
-        if self.shutdown == "infinity":
+        if self.shutdown in {"infinity", math.inf}:
             return None
-        return 0.0 if self.shutdown == "brutal_kill" else self.shutdown
+        return 0.0 if self.shutdown == "brutal_kill" else float(self.shutdown)
+
+    @property
+    def can_be_killed(self) -> bool:
+        """Whether it can be ended by force: a process is killed; a supervisor then kills, or abandons, its children."""
+        return self.kind != "thread"
+
+
+def _is_shutdown(value: object) -> bool:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value >= 0  # not for nan
+    return value is None or value in {"brutal_kill", "infinity"}

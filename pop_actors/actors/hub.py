@@ -1,7 +1,8 @@
 """The hub: one thread, one selector, every socket to a process actor and every process's death.
 
-It moves frames between sockets and mailboxes and never runs an actor's code. A frame it cannot read costs the sender
-its link, nothing else. While an actor's mailbox is full, the links that write to it are not read: the sender blocks.
+It moves frames between sockets and mailboxes, never runs an actor's code and never waits. A frame it cannot read costs
+the sender its link, nothing else. What an actor cannot take now, because its mailbox is full or it is being started
+again, is held for it while everything else goes on; where a link has too much held, it is not read: the sender blocks.
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ import os
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from itertools import count
 from typing import Any, Protocol
 
-from pop_actors.actors.link import PARENT, RECEIVE_BYTES, refusal_body, settle
+from pop_actors.actors.link import PARENT, RECEIVE_BYTES, settle
+from pop_actors.actors.mailbox import never_wait_here
+from pop_actors.actors.port import Port
 from pop_actors.actors.process_actor import Ref
-from pop_actors.actors.wire import REPLY, Envelope, FrameReader, Kind, Vocabulary
+from pop_actors.actors.wire import Envelope, Vocabulary
+from pop_actors.core.messages import Heartbeat
 from pop_actors.errors import ActorError, FrameRefused, Unavailable
 
-SEND_BUFFER_BYTES = 64 * 1024 * 1024
+__all__ = ["Hub", "Port"]
+
 STALL_SECONDS = 0.01
+VOUCH_SECONDS = 0.5
 DEAF_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
@@ -33,86 +39,11 @@ class Directory(Protocol):
 
     def ref(self, address: str) -> Ref: ...
 
-    def is_full(self, address: str) -> bool: ...
+    def accepts(self, address: str) -> bool:
+        """Whether a message for `address` should be delivered now. False: hold it, somebody will take it soon."""
 
-
-class Port:
-    """The daemon's end of one process: its socket, what waits to be sent, who hears what it says to its parent.
-
-    Any thread may send. `on_parent` and `on_exit` are called in the hub's thread and return at once.
-    """
-
-    def __init__(
-        self,
-        hub: Hub,
-        connection: socket.socket,
-        pidfd: int,
-        on_parent: Callable[[object], None],
-        on_exit: Callable[[], None],
-    ) -> None:
-        self.on_parent = on_parent
-        self.on_exit = on_exit
-        self._hub = hub
-        self._socket = connection
-        self._pidfd = pidfd
-        self._frames = FrameReader()
-        self._lock = threading.Lock()
-        self._unsent = bytearray()
-        self._numbers = count(1)
-        self._waiting: dict[int, Future[Any]] = {}
-        self._held: list[Envelope] = []
-        self._open = True
-
-    def tell(self, message: object) -> None:
-        """A message to the process. Unavailable where it is gone or does not read."""
-        self._send(Envelope(PARENT, "tell", 0, message))
-
-    def request(self, message: object) -> Future[Any]:
-        """A question to the process. The future cannot be cancelled; Unavailable where the process goes first."""
-        number = next(self._numbers)
-        future: Future[Any] = Future()
-        future.set_running_or_notify_cancel()
-        with self._lock:
-            self._waiting[number] = future
-        try:
-            self._send(Envelope(PARENT, "ask", number, message))
-        except ActorError as error:
-            if self._take_waiting(number) is not None:
-                future.set_exception(error)
-        return future
-
-    def _take_waiting(self, number: int) -> Future[Any] | None:
-        """The asker's future, to exactly one of those who complete it: the answer, a failed send, the end."""
-        with self._lock:
-            return self._waiting.pop(number, None)
-
-    def _send(self, envelope: Envelope) -> None:
-        frame = self._hub.vocabulary.encode(envelope)
-        with self._lock:
-            if not self._open:
-                raise Unavailable("the process is gone")
-            if len(self._unsent) + len(frame) > SEND_BUFFER_BYTES:
-                raise Unavailable("the process does not read what it is sent")
-            self._unsent += frame
-            if len(self._unsent) == len(frame):
-                self._push()
-            if self._unsent:
-                self._hub.wake(self)
-
-    def _push(self) -> None:
-        try:
-            sent = self._socket.send(self._unsent)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._unsent.clear()
-            return
-        del self._unsent[:sent]
-
-    def __repr__(self) -> str:
-        return (
-            f"Port(fd {self._socket.fileno()}, {'open' if self._open else 'closed'}, {len(self._unsent)} bytes to send)"
-        )
+    def bequeath(self, address: str, message: object) -> None:
+        """A dead process's last words: tell who is at `address`, or who comes next if somebody is about to."""
 
 
 class Hub:
@@ -127,7 +58,9 @@ class Hub:
         self._calls: list[Callable[[], None]] = []
         self._calls_lock = threading.Lock()
         self._is_closed = False
-        self._stalled: set[Port] = set()
+        self._holding: set[Port] = set()
+        self._look_at = 0.0
+        self._chunk = memoryview(bytearray(RECEIVE_BYTES))
         self._running = False
         self._thread = threading.Thread(target=self._turn_for_ever, name="hub", daemon=True)
 
@@ -154,11 +87,11 @@ class Hub:
         """Take over a process's socket and its death. ProcessLookupError where the process is gone already."""
         pidfd = os.pidfd_open(pid)
         connection.setblocking(False)  # noqa: FBT003  (the standard library's own signature)
-        port = Port(self, connection, pidfd, on_parent, on_exit)
+        port = Port(connection, pidfd, self.vocabulary, self._wake, on_parent, on_exit)
         self._call(lambda: self._register(port))
         return port
 
-    def wake(self, port: Port) -> None:
+    def _wake(self, port: Port) -> None:
         """Have the rest of what a port has to send go out when its socket takes it."""
         self._call(lambda: self._watch(port))
 
@@ -171,11 +104,16 @@ class Hub:
                 os.write(self._wake_writer, b"x")
 
     def _turn_for_ever(self) -> None:
+        never_wait_here()
         while self._running:
-            try:
-                self._turn()
-            except Exception:  # noqa: BLE001  (the hub outlives any single frame or socket)
-                _log.exception("the hub met an unexpected error")
+            for key, events in self._selector.select(STALL_SECONDS if self._holding else None):
+                try:
+                    self._serve(key.data, events)
+                except Exception:  # noqa: BLE001  (the hub outlives any single frame or socket)
+                    _log.exception("the hub met an unexpected error")
+            if self._holding and time.monotonic() >= self._look_at:
+                self._look_at = time.monotonic() + STALL_SECONDS
+                self._deliver_held()
         self._close()
 
     def _close(self) -> None:
@@ -190,22 +128,19 @@ class Hub:
             os.close(self._wake_reader)
             os.close(self._wake_writer)
 
-    def _turn(self) -> None:
-        timeout = STALL_SECONDS if self._stalled else None
-        for key, events in self._selector.select(timeout):
-            if key.data is None:
-                self._run_calls()
-                continue
-            port, is_death = key.data
-            if is_death:
-                self._bury(port)
-            elif port._open:
-                if events & selectors.EVENT_WRITE:
-                    self._flush(port)
-                if events & selectors.EVENT_READ:
-                    self._read(port)
-        for port in tuple(self._stalled):
-            self._deliver_held(port)
+    def _serve(self, who: tuple[Port, bool] | None, events: int) -> None:
+        if who is None:
+            self._run_calls()
+            return
+        port, is_death = who
+        if is_death:
+            self._bury(port)
+        elif port._open:
+            if events & selectors.EVENT_WRITE:
+                port._flush()
+                self._watch(port)
+            if events & selectors.EVENT_READ:
+                self._read(port)
 
     def _run_calls(self) -> None:
         os.read(self._wake_reader, 4096)
@@ -222,89 +157,118 @@ class Hub:
         self._selector.register(port._pidfd, selectors.EVENT_READ, (port, True))
 
     def _watch(self, port: Port) -> None:
-        """Look for what the port needs now: readable unless stalled, writable while something is unsent."""
+        """Look for what the port needs now: readable unless too much is held, writable while something is unsent."""
         if not port._open:
             return
-        events = (0 if port in self._stalled else selectors.EVENT_READ) | (selectors.EVENT_WRITE if port._unsent else 0)
-        known = port._socket in self._selector.get_map()
-        if events and known:
-            self._selector.modify(port._socket, events, (port, False))
-        elif events:
-            self._selector.register(port._socket, events, (port, False))
-        elif known:
+        reads = 0 if port._held.is_too_much() else selectors.EVENT_READ
+        events = reads | (selectors.EVENT_WRITE if port._unsent else 0)
+        known = self._selector.get_map().get(port._socket)
+        if known is None:
+            if events:
+                self._selector.register(port._socket, events, (port, False))
+        elif not events:
             self._selector.unregister(port._socket)
-
-    def _flush(self, port: Port) -> None:
-        with port._lock:
-            port._push()
-        self._watch(port)
+        elif known.events != events:
+            self._selector.modify(port._socket, events, (port, False))
 
     def _read(self, port: Port) -> bool:
         """Take what is there; False at the end of the stream."""
         try:
-            chunk = port._socket.recv(RECEIVE_BYTES)
+            size = port._socket.recv_into(self._chunk)
         except BlockingIOError:
             return True
         except OSError:
-            chunk = b""
-        if not chunk:
+            size = 0
+        if not size:
             self._shut(port)
             return False
         try:
-            for payload in port._frames.feed(chunk):
-                self._deliver(port, self.vocabulary.decode(payload))
+            for payload in port._frames.feed(self._chunk[:size]):
+                self._take(port, self.vocabulary.decode(payload), len(payload))
         except FrameRefused as error:
             _log.warning("a process sent what nobody can read, its link is cut: %s", error)
             self._shut(port)
             return False
         return True
 
-    def _deliver(self, port: Port, envelope: Envelope) -> None:
-        if port._held or (envelope.to != PARENT and self._directory.is_full(envelope.to)):
-            port._held.append(envelope)
-            self._stalled.add(port)
-            self._watch(port)
-            return
+    def _take(self, port: Port, envelope: Envelope, size: int) -> None:
+        """One frame, whose trouble is not that of the frames behind it."""
+        try:
+            if envelope.to == PARENT or envelope.kind not in {"tell", "ask"}:
+                self._take_own(port, envelope)
+            elif port._held.waits_for(envelope.to) or not self._directory.accepts(envelope.to):
+                self._hold(port, envelope, size)
+            else:
+                self._pass_on(port, envelope)
+        except Exception:  # noqa: BLE001  (the hub outlives any single frame)
+            _log.exception("the hub could not deliver a frame for %s", envelope.to)
+
+    def _take_own(self, port: Port, envelope: Envelope) -> None:
+        """What is meant for the port: answers, and what the process tells its parent. Nothing ever holds these up."""
         if envelope.kind == "tell":
-            self._tell(port, envelope)
+            if isinstance(envelope.body, Heartbeat):
+                port.last_beat = envelope.body
+            port.on_parent(envelope.body)
         elif envelope.kind == "ask":
-            number = envelope.id
-            future = self._directory.ref(envelope.to).request(envelope.body)
-            future.add_done_callback(lambda done: _answer(port, number, done))
+            nobody: Future[Any] = Future()
+            nobody.set_exception(Unavailable("a parent is told, not asked"))
+            port.answer(envelope.id, nobody)
         else:
             waiting = port._take_waiting(envelope.id)
             if waiting is not None:
                 settle(waiting, envelope)
 
-    def _tell(self, port: Port, envelope: Envelope) -> None:
-        if envelope.to == PARENT:
-            port.on_parent(envelope.body)
+    def _pass_on(self, port: Port, envelope: Envelope) -> None:
+        ref = self._directory.ref(envelope.to)
+        if envelope.kind == "ask":
+            number = envelope.id
+            ref.request(envelope.body).add_done_callback(lambda done: port.answer(number, done))
             return
         try:
-            self._directory.ref(envelope.to).tell(envelope.body)
-        except Unavailable as error:
+            ref.tell(envelope.body)
+        except ActorError as error:  # counted and logged where it was refused
             _log.debug("told to nobody: %s: %s", envelope.to, error)
 
-    def _deliver_held(self, port: Port) -> None:
-        held, port._held = port._held, []
-        self._stalled.discard(port)
-        for envelope in held:
-            self._deliver(port, envelope)
-        self._watch(port)
+    def _hold(self, port: Port, envelope: Envelope, size: int) -> None:
+        port._held.add(envelope, size)
+        self._holding.add(port)
+        if port._held.is_too_much():
+            self._watch(port)
+
+    def _deliver_held(self) -> None:
+        now = time.monotonic()
+        for port in tuple(self._holding):
+            try:
+                for envelope in port._held.take(self._directory.accepts):
+                    self._pass_on(port, envelope)
+                if not port._held:
+                    self._holding.discard(port)
+                self._watch(port)
+                self._vouch(port, now)
+            except Exception:  # noqa: BLE001  (the rest is delivered at the next look)
+                _log.exception("the hub could not deliver what it held")
+
+    def _vouch(self, port: Port, now: float) -> None:
+        """A process whose link is not read cannot show that it lives; as long as that lasts its last beat is repeated.
+        If it is hung, that is found once it is read again."""
+        if port._held.is_too_much() and port._open and port.last_beat is not None and now >= port.vouch_at:
+            port.vouch_at = now + VOUCH_SECONDS
+            port.on_parent(port.last_beat)
 
     def _bury(self, port: Port) -> None:
-        """The process is dead: take what it still said, close, tell."""
-        while port._open and self._drain_step(port):
-            pass
-        self._shut(port)
-        held, port._held = port._held, []
-        self._stalled.discard(port)
-        for envelope in held:
-            if envelope.kind == "tell":
-                self._tell(port, envelope)
+        """The process is dead: take what it still said, close, tell. Its death is told whatever goes wrong before."""
         self._selector.unregister(port._pidfd)
         os.close(port._pidfd)
-        port.on_exit()
+        try:
+            while port._open and self._drain_step(port):
+                pass
+            for envelope in port._held.take(lambda _: True):
+                if envelope.kind == "tell":
+                    self._directory.bequeath(envelope.to, envelope.body)
+        finally:
+            self._shut(port)
+            self._holding.discard(port)
+            port.on_exit()
 
     def _drain_step(self, port: Port) -> bool:
         try:
@@ -317,25 +281,6 @@ class Hub:
     def _shut(self, port: Port) -> None:
         if not port._open:
             return
-        with port._lock:
-            port._open = False
-            port._unsent.clear()
-            waiting, port._waiting = port._waiting, {}
         if port._socket in self._selector.get_map():
             self._selector.unregister(port._socket)
-        port._socket.close()
-        for future in waiting.values():
-            future.set_exception(Unavailable("the process is gone"))
-
-
-def _answer(port: Port, number: int, done: Future[Any]) -> None:
-    error = done.exception()
-    kind: Kind = REPLY if error is None else "refusal"
-    body = done.result() if error is None else refusal_body(error)
-    try:
-        try:
-            port._send(Envelope(PARENT, kind, number, body))
-        except FrameRefused as refused:
-            port._send(Envelope(PARENT, "refusal", number, refusal_body(refused)))
-    except Unavailable:
-        _log.debug("an answer came after its asker was gone")
+        port._shut()

@@ -9,16 +9,16 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import select
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from pop_actors.actors.wire import REPLY, Envelope, FrameReader, Kind, Vocabulary
 from pop_actors.core.messages import Heartbeat
@@ -47,6 +47,7 @@ class Link:
         self._address = address
         self._epoch = epoch
         self._frames = frames
+        self._chunk = memoryview(bytearray(RECEIVE_BYTES))
         self._sending = threading.Lock()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, Future[Any]] = {}
@@ -96,26 +97,34 @@ class Link:
             os.killpg(0, signal.SIGKILL)
 
     def _beat_and_receive(self) -> None:
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
         beats = itertools.count(1)
         next_beat = time.monotonic()
+        self._wake_up_each(HEARTBEAT_SECONDS)
         while True:
             now = time.monotonic()
             if now >= next_beat:
                 next_beat = now + HEARTBEAT_SECONDS
                 self.send(PARENT, "tell", 0, Heartbeat(self._address, self._epoch, next(beats)))
-            if poll.poll(max(0.0, next_beat - now) * 1000):
-                self._receive()
+            self._receive()
+
+    def _wake_up_each(self, seconds: float) -> None:
+        """The kernel's own timeout of a blocking read: one call a message, where `poll` and `recv` would be two."""
+        whole, rest = divmod(seconds, 1)
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(whole), int(rest * 1_000_000))
+        )
 
     def _receive(self) -> None:
+        """Take what is there; return without anything where nothing came for a beat."""
         try:
-            chunk = self._socket.recv(RECEIVE_BYTES)
+            size = self._socket.recv_into(self._chunk)
+        except BlockingIOError:
+            return
         except OSError:
-            chunk = b""
-        if not chunk:
+            size = 0
+        if not size:
             raise Unavailable("the daemon's end is closed")
-        for payload in self._frames.feed(chunk):
+        for payload in self._frames.feed(self._chunk[:size]):
             self._take(self._vocabulary.decode(payload))
 
     def _take(self, envelope: Envelope) -> None:
@@ -129,8 +138,7 @@ class Link:
                 settle(future, envelope)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """An ask that reached a process actor: `answer` it, once."""
 
     message: object
@@ -176,10 +184,11 @@ def settle(future: Future[Any], envelope: Envelope) -> None:
     refusal = envelope.body if isinstance(envelope.body, dict) else {}
     code = str(refusal.get("code", FAILED))
     message = str(refusal.get("message", ""))
+    details = refusal.get("details")
     if code == UNAVAILABLE:
         future.set_exception(Unavailable(message))
     else:
-        future.set_exception(Refused(code, message, refusal.get("details")))
+        future.set_exception(Refused(code, message, details if isinstance(details, dict) else None))
 
 
 def refusal_body(error: BaseException) -> dict[str, Any]:

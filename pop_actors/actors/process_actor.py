@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from pop_actors.core.messages import Stop
+
 
 class Ref(Protocol):
     """An actor's address, wherever the actor lives. Names are looked up at each send, so a ref outlives restarts."""
@@ -37,6 +39,8 @@ class ProcessContext:
     epoch: int
     ref: Callable[[str], Ref]
     mailbox: SimpleQueue[object]
+    ready: Callable[[], None] = lambda: None
+    """Tells the supervisor that the actor has started; again does nothing."""
 
 
 class ProcessActor:
@@ -52,10 +56,14 @@ class ProcessActor:
         self._running = True
 
     def on_start(self) -> None:
-        """Called once, in the main thread, before the first message."""
+        """Called once, in the main thread, before the first message. The actor has started when it is through, or when
+        it calls `self.context.ready()`; what fails before that is a failed start."""
 
     def on_receive(self, message: object) -> None:
-        """Called for each message, in the main thread."""
+        """Called for each message, in the main thread; an ask comes as a `link.Question`. What a subclass does not know
+        it passes on here: the supervisor's `Stop` then ends it."""
+        if isinstance(message, Stop):
+            self.stop()
 
     def stop(self) -> None:
         """End after the message being handled."""
@@ -64,5 +72,6 @@ class ProcessActor:
     def run(self) -> None:
         """The actor's life: start, then one message after the other until `stop()`."""
         self.on_start()
+        self.context.ready()
         while self._running:
             self.on_receive(self.context.mailbox.get())

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from pop_actors.actors.child import Beat, Exited, ExitReason, Launch, Started, Starter
+from pop_actors.actors.child import Beat, Exited, ExitReason, KindedStarter, Launch, Started, Starter
 from pop_actors.actors.process_host import ProcessHost, Worker
-from pop_actors.core.messages import Heartbeat, Start, Stop
+from pop_actors.core.messages import Heartbeat, Ready, Start, Stop
 from pop_actors.errors import Unavailable
 
 _log = logging.getLogger(__name__)
@@ -21,16 +21,18 @@ def process(
     entry: str,
     arguments: Callable[[int], Mapping[str, Any]],
     after: Callable[[], Future[Any] | None] = lambda: None,
+    limits: Mapping[str, int] | None = None,
 ) -> Starter:
     """Start `entry` (`module:Class` of a ProcessActor) in a process of its own.
 
     `arguments(epoch)` gives its keyword arguments, plain JSON, anew at each start. Where `after()` gives a future, the
-    process is told what to be once that is done, however it ends.
+    process is told what to be once that is done, however it ends. `limits` are its resource limits by their names in
+    the `resource` module.
     """
 
     def start(launch: Launch) -> ProcessChild:
         child = ProcessChild(launch)
-        message = Start(launch.address, launch.epoch, entry, dict(arguments(launch.epoch)))
+        message = Start(launch.address, launch.epoch, entry, dict(arguments(launch.epoch)), dict(limits or {}))
         first = after()
         if first is None:
             host.hand_over(message, child)
@@ -38,7 +40,7 @@ def process(
             first.add_done_callback(lambda _: host.hand_over(message, child))
         return child
 
-    return start
+    return KindedStarter("process", start)
 
 
 class ProcessChild:
@@ -90,7 +92,6 @@ class ProcessChild:
             worker.kill()
             return
         self._launch.registry.register(self._launch.address, self)
-        self._launch.notify(Started())
 
     def told(self) -> None:
         """It knows what it is; a stop that was asked for before is passed on."""
@@ -101,6 +102,8 @@ class ProcessChild:
         if isinstance(message, Heartbeat):
             self._beats = message.count
             self._launch.notify(Beat())
+        elif isinstance(message, Ready):
+            self._launch.notify(Started())
 
     def ended(self, reason: ExitReason) -> None:
         with self._lock:

@@ -6,7 +6,6 @@ Starting an actor is a hand-over to an idle worker; a thread refills the pool. N
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -15,11 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from typing import Protocol
 
-from pop_actors.actors import worker
+from pop_actors.actors import cgroup, worker
+from pop_actors.actors.cgroup import Cgroups
 from pop_actors.actors.child import ExitReason
+from pop_actors.actors.forkserver import Forkserver
 from pop_actors.actors.hub import Hub, Port
 from pop_actors.actors.lifeline import Lifeline
 from pop_actors.actors.worker import NORMAL
@@ -28,7 +29,6 @@ from pop_actors.errors import Unavailable
 
 REAP_SECONDS = 2.0
 SLOWEST_RETRY_SECONDS = 5.0
-FREEZE = "pop_actors.actors.freeze"
 
 _log = logging.getLogger(__name__)
 
@@ -55,17 +55,19 @@ class Worker:
 
     process: ForkServerProcess
     pid: int
+    cgroup: str | None = None
     port: Port | None = None
     client: Client | None = None
     said_goodbye: str | None = None
     is_dead: bool = False
 
     def kill(self) -> bool:
-        """SIGKILL to the whole group. False where it is dead already."""
+        """SIGKILL to its whole group, and cgroup. False where it is dead already."""
         if self.is_dead:
             return False
         _signal(os.kill, self.pid)
         _signal(os.killpg, self.pid)
+        cgroup.kill(self.cgroup)
         return True
 
 
@@ -79,12 +81,13 @@ def _signal(send: Callable[[int, int], None], pid: int) -> None:
 class ProcessHost:
     """The forkserver, the pool and the thread that fills it. Thread-safe."""
 
-    def __init__(self, hub: Hub, preload: Sequence[str], warm: int) -> None:
-        """`warm` is how many idle workers to keep."""
+    def __init__(self, hub: Hub, preload: Sequence[str], warm: int, workspace: str | None = None) -> None:
+        """`warm` is how many idle workers to keep; `workspace` marks every process (`process_table.WORKSPACE`)."""
         self._hub = hub
-        self._preload = [*preload, FREEZE]
         self._warm = warm
-        self._context: ForkServerContext = multiprocessing.get_context("forkserver")
+        self._forkserver = Forkserver(preload, workspace)
+        self._workspace = workspace
+        self._cgroups: Cgroups | None = None
         self._lifeline = Lifeline()
         self._change = threading.Condition()
         self._idle: deque[Worker] = deque()
@@ -98,7 +101,12 @@ class ProcessHost:
 
     def start(self) -> None:
         """Start the forkserver and begin to fill the pool."""
-        self._context.set_forkserver_preload(self._preload)
+        self._forkserver.prepare()
+        self._cgroups = None if self._workspace is None else cgroup.prepare(self._workspace)
+        _log.info(
+            "processes are contained by group, adoption of orphans, and %s",
+            f"cgroups in {self._cgroups.folder}" if self._cgroups else "no cgroup (no cgroup v2 is delegated)",
+        )
         self._running = True
         self._thread.start()
 
@@ -113,7 +121,9 @@ class ProcessHost:
         self._lifeline.close()
         for left in tuple(self._all):
             left.kill()
-            self._reap(left)
+        self._bury(tuple(self._all))
+        if self._cgroups is not None:
+            self._cgroups.close()
 
     def hand_over(self, start: Start, client: Client) -> None:
         """Make a worker the actor that `start` describes: at once where one is idle, else as soon as there is one."""
@@ -148,8 +158,8 @@ class ProcessHost:
                 self._change.wait_for(self._has_work, self._pause())
                 dead = tuple(self._dead)
                 self._dead.clear()
-            for gone in dead:
-                self._reap(gone)
+            if dead:
+                self._bury(dead)
             if self._running and self._lacks_a_worker() and time.monotonic() >= self._retry_at:
                 self._add_one()
 
@@ -185,17 +195,18 @@ class ProcessHost:
 
     def _spawn(self) -> Worker:
         ours, theirs = socket.socketpair()
+        own_cgroup = None if self._cgroups is None else self._cgroups.make()
         try:
-            process = self._context.Process(target=worker.main, args=(theirs, self._lifeline.reader), name="worker")
-            process.start()
+            process = self._forkserver.fork(worker.main, (theirs, self._lifeline.reader, own_cgroup))
         except BaseException:
             ours.close()
+            cgroup.end(own_cgroup)
             raise
         finally:
             theirs.close()
         pid = process.pid
         assert pid is not None
-        worker_ = Worker(process, pid)
+        worker_ = Worker(process, pid, own_cgroup)
         with self._change:
             self._all.add(worker_)
         try:
@@ -204,7 +215,7 @@ class ProcessHost:
             )
         except OSError:  # it is gone already, or there is no descriptor left; without its socket it ends itself
             ours.close()
-            self._reap(worker_)
+            self._bury([worker_])
             raise
         return worker_
 
@@ -223,25 +234,23 @@ class ProcessHost:
                 self._idle.remove(worker_)
             self._dead.append(worker_)
             self._change.notify_all()
-        if worker_.said_goodbye is not None and worker_.client is not None:
-            worker_.client.ended(_reason_of_goodbye(worker_.said_goodbye))
+        if worker_.said_goodbye == NORMAL and worker_.client is not None:
+            worker_.client.ended(ExitReason("normal"))  # it has no successor that could meet what it left behind
 
-    def _reap(self, worker_: Worker) -> None:
-        """Collect the exit code, tell it where the process did not say good-bye, and let go of its descriptors."""
-        worker_.process.join(REAP_SECONDS)
-        code = worker_.process.exitcode
+    def _bury(self, dead: Sequence[Worker]) -> None:
+        """Collect the exit codes, end what they left behind, and only then tell of those that may have successors."""
+        codes = [self._forkserver.collect(gone.process, REAP_SECONDS) for gone in dead]
+        for gone in dead:
+            cgroup.end(gone.cgroup)
+        self._forkserver.end_orphans()
         with self._change:
-            self._all.discard(worker_)
-        if worker_.client is None and self._running:
-            _log.warning("an idle worker (pid %d) ended: %s", worker_.pid, exit_reason(code))
-        elif worker_.client is not None and worker_.said_goodbye is None:
-            worker_.client.ended(exit_reason(code))
-        if code is not None:
-            worker_.process.close()
-
-
-def _reason_of_goodbye(reason: str) -> ExitReason:
-    return ExitReason("normal") if reason == NORMAL else ExitReason("exception", reason)
+            self._all.difference_update(dead)
+        for gone, code in zip(dead, codes, strict=True):
+            if gone.client is None and self._running:
+                _log.warning("an idle worker (pid %d) ended: %s", gone.pid, exit_reason(code))
+            elif gone.client is not None and gone.said_goodbye != NORMAL:
+                said = gone.said_goodbye
+                gone.client.ended(exit_reason(code) if said is None else ExitReason("exception", said))
 
 
 def exit_reason(code: int | None) -> ExitReason:

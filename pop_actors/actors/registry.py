@@ -1,33 +1,35 @@
 """Names: which live actor answers at an address of this process. Looked up at each send, so a ref outlives restarts.
 
 Actors register themselves when they have started; process actors' hub-side endpoints and the hub use it, too. It runs
-no actor's code.
+no actor's code. What could not be delivered is counted here, since a registry outlives every actor.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import threading
 import time
+from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from pop_actors.errors import AskTimeout, Unavailable
+from pop_actors.actors.undelivered import Undelivered
+from pop_actors.errors import ActorError, AskTimeout, Unavailable
 
 RETRY_SECONDS = 0.05
-
-_log = logging.getLogger(__name__)
+AWAY_SECONDS = 30.0
+MOST_LEFT = 10_000
 
 
 class Endpoint(Protocol):
-    """What can be registered: something that takes messages. Both methods return at once, from any thread."""
+    """What can be registered: something that takes messages, from any thread."""
 
     def tell(self, message: object) -> None:
-        """Take the message. Unavailable where it cannot be taken."""
+        """Take the message. It may wait for room, where the thread may. Unavailable where it cannot be taken."""
 
     def request(self, message: object) -> Future[Any]:
-        """Take the message; the future gets the answer, a `Refused`, or an `ActorError`."""
+        """Take the message; the future gets the answer, a `Refused`, or an `ActorError`. Returns at once."""
 
 
 @runtime_checkable
@@ -40,6 +42,9 @@ class Mailbox(Protocol):
     def is_full(self) -> bool:
         """Whether whoever can wait should not send now."""
 
+    def oldest_seconds(self) -> float:
+        """How long the oldest of them has waited; 0 where there is none."""
+
 
 class Registry:
     """Address → endpoint. Thread-safe."""
@@ -47,11 +52,24 @@ class Registry:
     def __init__(self) -> None:
         self._endpoints: dict[str, Endpoint] = {}
         self._mailboxes: dict[str, Mailbox] = {}
+        self._went_at: OrderedDict[str, float] = OrderedDict()
+        self._left: dict[str, list[object]] = {}
+        self._left_count = 0
         self._changed = threading.Condition()
+        self.undelivered = Undelivered()
 
     def register(self, address: str, endpoint: Endpoint) -> None:
-        """From now on messages for `address` go to `endpoint`; the one before it, if any, gets no more."""
+        """From now on messages for `address` go to `endpoint`; the one before it, if any, gets no more.
+
+        What was left for it comes first.
+        """
         with self._changed:
+            self.undelivered.know(address)
+            self._went_at.pop(address, None)
+            for message in self._left.pop(address, ()):
+                self._left_count -= 1
+                with contextlib.suppress(ActorError):  # counted where it was refused
+                    endpoint.tell(message)
             self._endpoints[address] = endpoint
             self._mailboxes.pop(address, None)
             if isinstance(endpoint, Mailbox):
@@ -63,7 +81,51 @@ class Registry:
         with self._changed:
             if self._endpoints.get(address) is endpoint:
                 del self._endpoints[address]
-                self._mailboxes.pop(address, None)
+                if self._mailboxes.pop(address, None) is not None:
+                    self._note_absence(address)
+
+    def _note_absence(self, address: str) -> None:
+        now = time.monotonic()
+        self._went_at[address] = now
+        self._went_at.move_to_end(address)
+        while self._went_at and now - next(iter(self._went_at.values())) >= AWAY_SECONDS:
+            self._went_at.popitem(last=False)
+
+    def is_away(self, address: str) -> bool:
+        """Whether an actor with a mailbox went less than `AWAY_SECONDS` ago, so that the next one may come soon."""
+        went_at = self._went_at.get(address)
+        return went_at is not None and time.monotonic() - went_at < AWAY_SECONDS
+
+    def accepts(self, address: str) -> bool:
+        """Whether a sender that can wait should send to `address` now: not while the mailbox there is full, nor while
+        the next actor is to come. Where nobody is expected, waiting is of no use."""
+        mailbox = self._mailboxes.get(address)
+        if mailbox is not None:
+            return not mailbox.is_full()
+        return address in self._endpoints or not self.is_away(address)
+
+    def leave(self, address: str, message: object) -> None:
+        """Tell whoever is at `address`; where nobody is, keep it for who comes next: MOST_LEFT messages altogether."""
+        with self._changed:
+            endpoint = self._endpoints.get(address)
+            if endpoint is None and self._left_count < MOST_LEFT:
+                self._left.setdefault(address, []).append(message)
+                self._left_count += 1
+                return
+        if endpoint is None:
+            self.undelivered.count_dropped(address, "too much was left for actors that do not come")
+        else:
+            endpoint.tell(message)
+
+    def bequeath(self, address: str, message: object) -> None:
+        """The last words of a sender that is dead: like `leave` where somebody is about to come, else like `tell`."""
+        try:
+            if self.is_away(address):
+                self.leave(address, message)
+            else:
+                self.ref(address).tell(message)
+        except ActorError:  # counted where it was refused
+            return
 
     def find(self, address: str) -> Endpoint | None:
         """Who answers at `address` now."""
@@ -75,6 +137,9 @@ class Registry:
 
     def find_other(self, address: str, tried: Endpoint | None, seconds: float) -> Endpoint | None:
         """Who answers at `address`: somebody else than `tried`, or after at most `seconds` whoever is there."""
+        endpoint = self._endpoints.get(address)
+        if endpoint is not None and endpoint is not tried:
+            return endpoint
         if tried is not None:
             seconds = min(seconds, RETRY_SECONDS)
 
@@ -108,6 +173,11 @@ class Registry:
         """Messages waiting, by address."""
         return {address: mailbox.depth() for address, mailbox in list(self._mailboxes.items())}
 
+    def age(self, address: str) -> float:
+        """How long the oldest message at `address` has waited (s); 0 where nobody is or none waits."""
+        mailbox = self._mailboxes.get(address)
+        return 0.0 if mailbox is None else mailbox.oldest_seconds()
+
     def __repr__(self) -> str:
         return f"Registry({', '.join(sorted(self._endpoints))})"
 
@@ -120,12 +190,17 @@ class LocalRef:
     address: str
 
     def tell(self, message: object) -> None:
-        """Send and go on; dropped where nobody is there. Unavailable where the mailbox is full."""
+        """Send and go on; dropped, and counted, where nobody is there. A full mailbox does as its policy says: the
+        sender waits, or hears Unavailable."""
         endpoint = self.registry.find(self.address)
         if endpoint is None:
-            _log.debug("nobody at %s to take a %s", self.address, type(message).__name__)
+            self.registry.undelivered.count_missed(self.address, message)
             return
         endpoint.tell(message)
+
+    def leave(self, message: object) -> None:
+        """Like `tell`, and where nobody is there now, whoever comes next gets it first of all."""
+        self.registry.leave(self.address, message)
 
     def request(self, message: object) -> Future[Any]:
         """Send; the future gets the answer, or Unavailable at once where nobody is there."""

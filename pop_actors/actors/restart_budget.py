@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 
@@ -15,6 +16,14 @@ class Backoff:
     jitter: float = 0.2
     reset_after: float = 60.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.minimum <= self.maximum:
+            raise ValueError(
+                f"a backoff's minimum ({self.minimum}) is from 0 on and at most its maximum ({self.maximum})"
+            )
+        if not (self.jitter >= 0 and self.reset_after >= 0):
+            raise ValueError(f"a backoff's jitter and reset_after are from 0 on, not {self.jitter}, {self.reset_after}")
+
     def delay(self, failures_before: int, random: float) -> float:
         """The pause after this many earlier failures in a row; `random` is in [0, 1)."""
         doubled = self.minimum * 2.0 ** min(failures_before, 64)
@@ -23,14 +32,15 @@ class Backoff:
 
 @dataclass(slots=True)
 class RestartWindow:
-    """Restarts in the last `period` seconds; more than `limit` of them are too many."""
+    """Restarts in the last `period` seconds; more than `limit` of them are too many. Keeps no more than that."""
 
     limit: int
     period: float
-    times: list[float] = field(default_factory=list)
+    times: deque[float] = field(default_factory=deque)
 
     def charge(self, now: float) -> bool:
         """Count one restart; True while the number of them is allowed."""
-        self.times = [moment for moment in self.times if now - moment < self.period]
         self.times.append(now)
+        while len(self.times) > self.limit + 1 or now - self.times[0] >= self.period:
+            self.times.popleft()
         return len(self.times) <= self.limit

@@ -1,4 +1,4 @@
-"""What goes into the supervision machine, and what comes out of it: policy, commands, events, effects. Only values."""
+"""What goes into the supervision machine, and what comes out of it: commands, events, effects. Only values."""
 
 from __future__ import annotations
 
@@ -6,49 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pop_actors.actors.child import ChildNotice, ChildSpec, ExitReason, ReasonKind
-
-Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How a supervisor treats its children; times in seconds.
-
-    More than `max_restarts` in `period_seconds` are too many: the supervisor stops all children and exits, or, with
-    `intensity_scope="child"`, gives up on that child alone. Exits for one of `free_reasons` cost nothing. A dynamic
-    supervisor gets its children at run time, stops them all at once, and forgets each one that is gone for good.
-    """
-
-    strategy: Strategy = "one_for_one"
-    max_restarts: int = 3
-    period_seconds: float = 60.0
-    intensity_scope: Literal["supervisor", "child"] = "supervisor"
-    auto_shutdown: Literal["never", "any_significant", "all_significant"] = "never"
-    dynamic: bool = False
-    max_children: int | None = None
-    heartbeat_seconds: float = 5.0
-    heartbeat_deadline: float = 30.0
-    free_reasons: frozenset[ReasonKind] = field(default_factory=lambda: frozenset({"timeout"}))
-
-    def __post_init__(self) -> None:
-        if self.strategy != "one_for_one" and (self.dynamic or self.intensity_scope == "child"):
-            raise ValueError(f"{self.strategy} restarts children together; dynamic and intensity_scope=child do not")
-
-    def check(self, spec: ChildSpec) -> None:
-        """ValueError where a child makes no sense under this policy."""
-        if spec.significant and self.auto_shutdown == "never":
-            raise ValueError(f"child {spec.id}: significant means nothing where auto_shutdown is never")
-
+from pop_actors.actors.child import ChildNotice, ChildSpec
+from pop_actors.actors.exits import ExitReason
+from pop_actors.actors.reports import ReportKind
 
 # Commands: asked of the supervisor, answered when they are carried out, or refused with a code.
 
 
 @dataclass(frozen=True, slots=True)
 class StartChild:
-    """Add a child and start it. Answer: its epoch, once it has started.
+    """Add a child, last in order, and start it. Answer: its epoch, once it has started, or None where it had nothing to
+    do. One that does not start is forgotten: `start_failed`.
 
-    Refused: already_started, already_present, max_children, bad_spec, start_failed, stopping.
+    Refused: already_started (it lives), already_present (its spec is there; it is stopped, or about to be restarted),
+    max_children, bad_spec, start_failed, terminated (stopped before it was ready), stopping.
     """
 
     spec: ChildSpec
@@ -56,8 +27,9 @@ class StartChild:
 
 @dataclass(frozen=True, slots=True)
 class TerminateChild:
-    """Stop a child for good; a static one's spec stays. `message` overrides the spec's `stop_message`. Answer: None,
-    once it is gone. Refused: not_found."""
+    """Stop a child, alone, for good. Its spec stays, unless it is temporary or dynamic. One that is stopped already is
+    no error; a restart under way is called off. `message` overrides the spec's `stop_message`. Answer: None, once it
+    is gone. Refused: not_found."""
 
     id: str
     message: object | None = None
@@ -73,7 +45,9 @@ class DeleteChild:
 @dataclass(frozen=True, slots=True)
 class RestartChild:
     """Start a stopped child; with `force`, stop it before, and, as its strategy says, those that go with it. Costs no
-    intensity. Answer: its epoch, once it has started. Refused: not_found, running, restarting, stopping."""
+    intensity; a stopped child that does not start stays stopped. Answer: its epoch, once it has started, or None where
+    it had nothing to do. Refused: not_found, running, restarting, temporary (never restarted), start_failed,
+    terminated, stopping."""
 
     id: str
     force: bool = False
@@ -81,15 +55,25 @@ class RestartChild:
 
 @dataclass(frozen=True, slots=True)
 class WhichChildren:
-    """Answer: `[{id, kind, state, epoch, restarts}]` in start order."""
+    """Answer: `[{id, kind, restart, state, epoch, restarts}]` in start order. `state` is stopped, waiting (to be
+    started), restarting (lost and not back yet), starting, running, stopping or killing. `epoch` is
+    the number of its latest incarnation, 0 before the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class CountChildren:
-    """Answer: `{specs, active, supervisors, workers}`."""
+    """Answer: `{specs, active, supervisors, workers}`: all children, those that have started and are not gone, and how
+    many of all are which."""
 
 
-Command = StartChild | TerminateChild | DeleteChild | RestartChild | WhichChildren | CountChildren
+@dataclass(frozen=True, slots=True)
+class GetChildSpec:
+    """Answer: the child's `ChildSpec`. Refused: not_found."""
+
+    id: str
+
+
+Command = StartChild | TerminateChild | DeleteChild | RestartChild | WhichChildren | CountChildren | GetChildSpec
 
 
 # Events: what the machine hears.
@@ -103,6 +87,13 @@ class Begin:
 @dataclass(frozen=True, slots=True)
 class Shutdown:
     """Stop all children and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collapse:
+    """The supervisor itself has failed, or is killed: end all children at once, by force where that can be done."""
+
+    reason: ExitReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +124,7 @@ class Tick:
     """Time to look at the heartbeats; comes every `heartbeat_seconds`."""
 
 
-Event = Begin | Shutdown | Asked | Noticed | Due | Tick
+Event = Begin | Shutdown | Collapse | Asked | Noticed | Due | Tick
 
 
 # Effects: what the shell is to do, in this order.
@@ -188,22 +179,37 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """An incarnation is gone, or (reason `hung`) given up as lost; comes once for each that was spawned."""
+    """An incarnation is gone, or (reason `hung`) given up as lost; comes once for each that was spawned. `how`: it
+    never got ready, it was stopped, or it ended by itself."""
 
     spec: ChildSpec
     incarnation: int
     epoch: int
     reason: ExitReason
     will_restart: bool
+    how: Literal["unready", "stopped", "by_itself"]
+
+    @property
+    def report_kind(self) -> ReportKind | None:
+        """What a listener is told of it; None where it went as it should."""
+        if self.how == "stopped":
+            was_to_be_killed = self.spec.shutdown == "brutal_kill" and self.reason.kind == "signal"
+            return "shutdown_error" if self.reason.is_abnormal and not was_to_be_killed else None
+        if self.how == "unready":
+            return None if self.reason.kind == "normal" else "start_error"
+        is_told = self.reason.is_abnormal or self.spec.restart == "permanent"
+        return "child_terminated" if is_told else None
 
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """A child failed too often and is not started again; the others go on. Comes after its `Gone`."""
+    """A child failed too often and is not started again. With a budget of its own, the others go on (`is_alone`); else
+    the supervisor ends. Comes after its `Gone`."""
 
     spec: ChildSpec
     epoch: int
     reason: ExitReason
+    is_alone: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,19 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from pop_actors.actors import supervision_messages as m
-from pop_actors.actors.actor import Actor, thread
-from pop_actors.actors.child import ChildNotice, ChildSpec, ExitReason, Launch, RunningChild, Starter, StartFailed
+from pop_actors.actors.actor import Actor
+from pop_actors.actors.child import ChildNotice, ChildSpec, KindedStarter, Launch, RunningChild, Starter, StartFailed
+from pop_actors.actors.commands import Commands
+from pop_actors.actors.exits import NORMAL, ExitReason
+from pop_actors.actors.policy import Policy
+from pop_actors.actors.reports import Report, ReportKind, ReportListener
 from pop_actors.actors.supervision import Supervision
 from pop_actors.actors.timers import Timer, Timers
-from pop_actors.actors.waves import Child
+from pop_actors.actors.tree import child_row, row
 from pop_actors.core.observations import ActorRestarted, ActorUp, Feed
 from pop_actors.errors import Refused, Unavailable
 
@@ -37,11 +41,14 @@ class _Heard:
     event: m.Event
 
 
-class Supervisor(Actor):
+class Supervisor(Actor, Commands):
     """Starts its children in order, restarts them by its policy, and stops them in reverse order before it ends.
 
-    It takes the commands of `supervision_messages`, as messages or as methods that return a future. Its own `Started`
-    comes when every child it was made with has started. Subclasses may override `on_child_exit` and `on_give_up`.
+    Start one on its own with `ActorSystem.supervise` (or `Supervisor.start_and_wait(address, registry, specs=…)`),
+    under another one with a `ChildSpec` and the starter `supervisor(specs=…)`. Its own `Started`
+    comes when every child it was made with has started. It takes the commands of `supervision_messages`, as messages or
+    as methods that return a future: `.result(seconds)` waits for the answer, or raises `Refused` with its `code`.
+    Subclasses may override `on_child_exit` and `on_give_up`.
     """
 
     starts_by_itself: ClassVar[bool] = True
@@ -50,17 +57,24 @@ class Supervisor(Actor):
         self,
         specs: Sequence[ChildSpec] = (),
         *,
-        timers: Timers,
-        policy: m.Policy | None = None,
+        policy: Policy | None = None,
+        timers: Timers | None = None,
         feed: Feed | None = None,
+        report: ReportListener | None = None,
         prefix: str = "",
         label: str | None = None,
     ) -> None:
-        """A child's address is `prefix` and its id. Observations call it by its id, or all of them by `label`."""
+        """A child's address is `prefix` and its id. Observations call it by its id, or all of them by `label`.
+
+        `timers` and `report` (hears a `Report` of what happens to each child) are by default its parent's; without a
+        parent it has timers of its own. ValueError where the specs are at odds with the policy or each other.
+        """
         super().__init__()
-        self._machine = Supervision(specs, policy or m.Policy(), random.random)
-        self._timers = timers
+        self._machine = Supervision(specs, policy or Policy(), random.random)
+        self._given_timers = timers
+        self._timers = timers or Timers()
         self._feed = feed or Feed()
+        self._report = report
         self._prefix = prefix
         self._label = label
         self._running: dict[int, RunningChild] = {}
@@ -68,7 +82,7 @@ class Supervisor(Actor):
         self._callers: dict[int, Future[Any]] = {}
         self._numbers = itertools.count(1)
         self._tick: Timer | None = None
-        self._final_reason: ExitReason | None = None
+        self._left_behind: list[str] = []
         self._effects: dict[type, Callable[[Any], None]] = {
             m.Spawn: self._spawn,
             m.AskToStop: self._ask_to_stop,
@@ -93,36 +107,15 @@ class Supervisor(Actor):
     def on_give_up(self, spec: ChildSpec, epoch: int, reason: ExitReason) -> None:
         """A child with a budget of its own has used it up. Comes after its `on_child_exit`."""
 
-    # Commands, from any thread. Do not wait for the future in this supervisor's own thread or a child's.
-
-    def start_child(self, spec: ChildSpec) -> Future[Any]:
-        """See `StartChild`."""
-        return self.request(m.StartChild(spec))
-
-    def terminate_child(self, child_id: str, message: object | None = None) -> Future[Any]:
-        """See `TerminateChild`."""
-        return self.request(m.TerminateChild(child_id, message))
-
-    def delete_child(self, child_id: str) -> Future[Any]:
-        """See `DeleteChild`."""
-        return self.request(m.DeleteChild(child_id))
-
-    def restart_child(self, child_id: str, *, force: bool = False) -> Future[Any]:
-        """See `RestartChild`."""
-        return self.request(m.RestartChild(child_id, force))
-
-    def which_children(self) -> Future[Any]:
-        """See `WhichChildren`."""
-        return self.request(m.WhichChildren())
-
-    def count_children(self) -> Future[Any]:
-        """See `CountChildren`."""
-        return self.request(m.CountChildren())
-
     # What it shows, to any thread
 
+    @property
+    def exit_reason(self) -> ExitReason | None:
+        """Why it ended; None while it has not. See `wait_ended`."""
+        return (self._end_reason or NORMAL) if self.wait_ended(0) else None
+
     def running(self, child_id: str) -> RunningChild | None:
-        """The present incarnation of a child."""
+        """The present incarnation of a child: its actor, its nested supervisor, or its process (`pid`)."""
         child = self._machine.children.get(child_id)
         return None if child is None else self._running.get(child.incarnation or 0)
 
@@ -139,23 +132,33 @@ class Supervisor(Actor):
 
     def snapshot(self) -> dict[str, Any]:
         """The base's, and `children`: a row of the tree for each."""
-        rows = [self._row(child) for child in list(self._machine.children.values())]
+        rows = [
+            child_row(self._prefix, child, self._running.get(child.incarnation or 0))
+            for child in list(self._machine.children.values())
+        ]
         return {**super().snapshot(), "state": self._machine.phase, "children": rows}
 
     def tree(self) -> dict[str, Any]:
         """The tree from here down: `{name, kind, state, pid, restarts, mailbox, uptime (s), children, details}`."""
-        shown = self.snapshot()
-        return _row(self.address, "supervisor", self._machine.phase, None, 0, self.uptime(), shown)
+        return row(self.address, "supervisor", self._machine.phase, None, 0, self.uptime(), self.snapshot())
 
-    def _row(self, child: Child) -> dict[str, Any]:
-        running = self._running.get(child.incarnation or 0)
-        shown = {} if running is None else running.snapshot()
-        since = child.started_at if child.incarnation is not None else None
-        uptime = 0.0 if since is None else time.monotonic() - since
-        pid = None if running is None else running.pid
-        return _row(self._prefix + child.spec.id, child.spec.kind, child.state, pid, child.restarts, uptime, shown)
+    # As an actor, and as its own parent's child
 
-    # As an actor
+    def start_under(self, launch: Launch) -> None:
+        """Start as what this launch asks for, with its timers and its listener where none were given."""
+        self._launch = launch
+        if self._given_timers is None and launch.timers is not None:
+            self._given_timers = self._timers = launch.timers
+        if self._report is None:
+            self._report = launch.report
+        self._start_actor_loop()
+
+    def kill(self) -> bool:
+        """End all children at once, by force where that can be done, and then itself. False where it is gone."""
+        if self.wait_ended(0):
+            return False
+        self.put(_Heard(m.Collapse(ExitReason("signal", "killed"))))
+        return True
 
     def on_start(self) -> None:
         self._step(m.Begin())
@@ -180,6 +183,13 @@ class Supervisor(Actor):
             timer.cancel()
         for caller in self._callers.values():
             caller.set_exception(Unavailable(f"{self.address} is gone"))
+        if self._given_timers is None:
+            self._timers.stop()
+
+    def _actor_loop_teardown(self) -> None:
+        if not self._has_begun:  # `on_start` failed, so there is no `on_stop`; its children may be there
+            Supervisor.on_stop(self)
+        super()._actor_loop_teardown()
 
     def _carry_out(self, command: m.Command) -> Future[Any]:
         caller = next(self._numbers)
@@ -195,8 +205,21 @@ class Supervisor(Actor):
         self._step(event)
 
     def _step(self, event: m.Event) -> None:
+        """All effects of a step are carried out, also where one fails, since the machine takes them for done; but
+        nothing is launched after that."""
+        failure: Exception | None = None
         for effect in self._machine.step(event, time.monotonic()):
-            self._effects[type(effect)](effect)
+            if failure is not None and isinstance(effect, m.Spawn):
+                self.put(_Heard(m.Noticed(effect.incarnation, StartFailed(ExitReason("exception", str(failure))))))
+                continue
+            try:
+                self._effects[type(effect)](effect)
+            except Exception as error:  # noqa: BLE001 - raised again below
+                if failure is not None:
+                    _log.error("%s failed once more", self.address, exc_info=error)
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     # Effects
 
@@ -209,7 +232,7 @@ class Supervisor(Actor):
         if effect.because is not None:
             _log.info("%s: starting %s again (%s)", self.address, effect.spec.id, effect.because)
             self._feed.publish(ActorRestarted(self._label or effect.spec.id, effect.because))
-        launch = Launch(self._prefix + effect.spec.id, effect.epoch, notify, self.registry)
+        launch = Launch(self._prefix + effect.spec.id, effect.epoch, notify, self.registry, self._timers, self._tell_of)
         try:
             self._running[incarnation] = effect.spec.start(launch)
         except Exception as error:  # noqa: BLE001 - whatever a starter raises is a failed start, and goes the way of one
@@ -244,6 +267,7 @@ class Supervisor(Actor):
     def _child_is_up(self, effect: m.Ready) -> None:
         if self._label is None:
             self._feed.publish(ActorUp(effect.spec.id, up=True))
+        self._report_of("progress", effect)
 
     def _child_is_gone(self, effect: m.Gone) -> None:
         left = self._running.pop(effect.incarnation, None)
@@ -251,53 +275,92 @@ class Supervisor(Actor):
             _log.warning("%s: %s (epoch %d) ended: %s", self.address, effect.spec.id, effect.epoch, effect.reason)
         if effect.reason.kind == "hung" and isinstance(left, Actor) and not left.wait_ended(0):
             self.registry.unregister(left.address, left)
+            self._left_behind.append(effect.spec.id)
         if self._label is None:
             self._feed.publish(ActorUp(effect.spec.id, up=False))
+        if effect.report_kind is not None:
+            self._report_of(effect.report_kind, effect, effect.reason, will_restart=effect.will_restart)
         if not self.has_failed:
             self.on_child_exit(effect.spec, effect.epoch, effect.reason, effect.will_restart)
 
     def _gave_up(self, effect: m.GaveUp) -> None:
         _log.error("%s: giving up on %s: %s", self.address, effect.spec.id, effect.reason)
-        if not self.has_failed:
+        self._report_of("gave_up", effect, effect.reason)
+        if effect.is_alone and not self.has_failed:
             self.on_give_up(effect.spec, effect.epoch, effect.reason)
 
     def _refuse(self, effect: m.Refuse) -> None:
         self._callers.pop(effect.caller).set_exception(Refused(effect.code, effect.message))
 
+    # Reports
+
+    def _report_of(
+        self,
+        kind: ReportKind,
+        effect: m.Ready | m.Gone | m.GaveUp,
+        reason: ExitReason | None = None,
+        *,
+        will_restart: bool = False,
+    ) -> None:
+        self._tell_of(Report(kind, self.address, effect.spec.id, effect.epoch, reason, will_restart))
+
+    def _tell_of(self, report: Report) -> None:
+        """Also for the supervisors below that have no listener of their own, in their threads."""
+        if self._report is None:
+            return
+        try:
+            self._report(report)
+        except Exception:  # noqa: BLE001 - who only listens must not end what it listens to
+            _log.exception("%s: the listener failed on a report", self.address)
+
     # The end after a failure of its own
 
     def _leave_nothing_behind(self) -> None:
-        """Where this supervisor itself failed, its children are still there: stop them as if it had been asked to."""
+        """Where this supervisor itself failed, its children are still there: end them at once, and say so where one
+        cannot be ended, since whoever starts this one again would start a second of it."""
+        if self._machine.is_ended:
+            return
+        reason = self._end_reason or NORMAL
         deadline = time.monotonic() + LAST_STOP_SECONDS
-        self._step(m.Shutdown())
-        while self._machine.phase != "ended" and (left := deadline - time.monotonic()) > 0:
+        self._step_whatever_fails(m.Collapse(reason))
+        while not self._machine.is_ended and (left := deadline - time.monotonic()) > 0:
             try:
-                envelope = cast("queue.SimpleQueue[Any]", self.actor_inbox).get(timeout=left)
+                letter = self._mailbox.get(timeout=left)
             except queue.Empty:
                 break
-            if isinstance(envelope.message, _Heard):
-                self._hear(envelope.message.event)
+            if isinstance(letter.message, _Heard):
+                self._step_whatever_fails(letter.message.event)
+            elif letter.reply_to is not None:
+                letter.reply_to.fail(self._gone_error())
         for child in self._running.values():
             child.kill()
+        alive = [child.spec.id for child in self._machine.children.values() if child.incarnation in self._running]
+        if not_ended := [*self._left_behind, *alive]:
+            self._end_reason = ExitReason("hung", f"{', '.join(not_ended)} did not end after it failed: {reason}")
+
+    def _step_whatever_fails(self, event: m.Event) -> None:
+        try:
+            self._hear(event)
+        except Exception:  # noqa: BLE001 - it is on its way out; what can still be ended has to be
+            _log.exception("%s failed once more", self.address)
+
+
+class DynamicSupervisor(Supervisor):
+    """A supervisor whose children all come at run time, by `start_child`, and know no order: they are stopped all at
+    once, and each is forgotten when it is gone for good."""
+
+    def __init__(self, *, policy: Policy | None = None, **more: Any) -> None:
+        """`policy` is taken as a dynamic one; `more` as of `Supervisor`."""
+        super().__init__(policy=replace(policy or Policy(), dynamic=True), **more)
 
 
 def supervisor(kind: type[Supervisor] = Supervisor, /, **arguments: Any) -> Starter:
-    """A starter for a `ChildSpec` of kind `supervisor`: a nested one; `arguments` go to its constructor."""
-    return thread(kind, **arguments)
+    """A starter for a `ChildSpec`: a nested supervisor; `arguments` go to its constructor. Timers and the
+    listener of reports are its parent's where they name none."""
 
+    def start(launch: Launch) -> Supervisor:
+        made = kind(**arguments)
+        made.start_under(launch)
+        return made
 
-def _row(
-    name: str, kind: str, state: str, pid: int | None, restarts: int, uptime: float, shown: dict[str, Any]
-) -> dict[str, Any]:
-    details = {key: value for key, value in shown.items() if key not in {"mailbox", "children", "state"}}
-    return {
-        "name": name,
-        "kind": kind,
-        "state": state,
-        "pid": pid,
-        "restarts": restarts,
-        "mailbox": shown.get("mailbox", 0),
-        "uptime": round(uptime, 3),
-        "children": shown.get("children", []),
-        "details": details,
-    }
+    return KindedStarter("supervisor", start)

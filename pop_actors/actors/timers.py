@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from pop_actors.actors.mailbox import never_wait_here
+
 COMPACT_AT = 256
 JOIN_SECONDS = 5.0
 
@@ -90,6 +92,7 @@ class Timers:
                 self._cancelled = 0
 
     def _call_for_ever(self) -> None:
+        never_wait_here()
         while (function := self._next()) is not None:
             try:
                 function()
@@ -107,7 +110,7 @@ class Timers:
                         return function
                     self._cancelled = max(0, self._cancelled - 1)
                     continue
-                self._changed.wait(pause)
+                self._changed.wait(None if pause is None else min(pause, threading.TIMEOUT_MAX))
         return None
 
     def __repr__(self) -> str:

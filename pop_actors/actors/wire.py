@@ -8,8 +8,7 @@ No pickle crosses a process. Nothing here does I/O.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -24,8 +23,7 @@ Kind = Literal["tell", "ask", "reply", "refusal"]
 _KINDS = frozenset({"tell", "ask", "reply", "refusal"})
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """One decoded frame. `body` is a message for tell and ask, a JSON value for reply, {code, message, details} for
     refusal. `id` pairs an ask with its reply and is chosen by the asker."""
 
@@ -39,12 +37,12 @@ class Vocabulary:
     """The closed set of message types a link understands; each is a frozen dataclass, its class name is its tag."""
 
     def __init__(self, types: Iterable[type]) -> None:
-        self._adapters: dict[str, TypeAdapter[Any]] = {cls.__name__: TypeAdapter(cls) for cls in types}
+        self._validators = {cls.__name__: TypeAdapter(cls).validator for cls in types}
 
     def encode(self, envelope: Envelope) -> bytes:
         """The frame of an envelope. FrameRefused where it is oversized, not JSON, or of an unknown type."""
         tag = type(envelope.body).__name__ if envelope.kind in {"tell", "ask"} else ""
-        if tag and tag not in self._adapters:
+        if tag and tag not in self._validators:
             raise FrameRefused(f"{tag} is no message of this vocabulary")
         document = {"to": envelope.to, "kind": envelope.kind, "id": envelope.id, "type": tag, "body": envelope.body}
         try:
@@ -61,7 +59,8 @@ class Vocabulary:
         """The envelope of a frame's payload. FrameRefused where it is anything else than `encode` makes."""
         try:
             document = orjson.loads(payload)
-            to, kind, number, tag, body = (document[key] for key in ("to", "kind", "id", "type", "body"))
+            to, kind, number = document["to"], document["kind"], document["id"]
+            tag, body = document["type"], document["body"]
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise FrameRefused(f"malformed frame: {type(error).__name__}: {error}") from None
         if not isinstance(kind, str) or kind not in _KINDS:
@@ -73,11 +72,11 @@ class Vocabulary:
         return Envelope(to, cast("Kind", kind), number, body)
 
     def _message(self, tag: Any, body: Any) -> Any:
-        adapter = self._adapters.get(tag) if isinstance(tag, str) else None
-        if adapter is None:
+        validator = self._validators.get(tag) if isinstance(tag, str) else None
+        if validator is None:
             raise FrameRefused(f"unknown message {tag!r}")
         try:
-            return adapter.validate_python(body)
+            return validator.validate_python(body)
         except ValidationError as error:
             raise FrameRefused(f"malformed {tag}: {error.errors(include_url=False)[0]['msg']}") from None
 
@@ -88,12 +87,17 @@ class FrameReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
+    def feed(self, chunk: bytes | memoryview) -> Iterator[bytes]:
         """The payloads completed by `chunk`; each is yielded once, also where its taker fails on it.
 
         FrameRefused, for good, at a frame over the limit.
         """
         buffer = self._buffer
+        if not buffer and len(chunk) > HEADER_BYTES:
+            length = int.from_bytes(chunk[:HEADER_BYTES], "big")
+            if length == len(chunk) - HEADER_BYTES and length <= MAX_FRAME_BYTES:  # the usual case: one frame, whole
+                yield bytes(chunk[HEADER_BYTES:])
+                return
         buffer += chunk
         start = 0
         try:

@@ -19,6 +19,8 @@ class _ServerDied:
 class Api(Actor):
     """Owns the server; a new incarnation makes a new one."""
 
+    mailbox_policy = "refuse"  # requests come over HTTP, and nobody has a reason to wait for this actor
+
     def __init__(self, make_server: Callable[[Callable[[str], None]], ApiServer]) -> None:
         """`make_server(on_death)` makes a server that is not started yet."""
         super().__init__()

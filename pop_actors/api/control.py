@@ -65,6 +65,13 @@ class Control(Protocol):
     def restart(self, job_id: str, from_task: str | None, only: bool) -> Document:
         """Begin a new run of a job that has ended; {id, pipelineId}."""
 
+    def decide_gate(self, job_id: str, approve: bool, note: str, task: str | None) -> Document:
+        """Let a job that waits at a gate go on, or end it in error; {id, state}. `task`: only where it is its gate."""
+
+    def repair(self, job_id: str | None) -> Document:
+        """Put the files of a damaged job right, or of all (None): {repaired: [{id, state, done, copies}], failed: [{id,
+        message}]}. Refused where the one that is named cannot be, or need not."""
+
     def pause_claiming(self) -> None:
         """Claim no more seeds; running jobs go on."""
 

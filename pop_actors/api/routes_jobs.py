@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +17,7 @@ from pop_actors.storage.layout import FILE_KINDS
 
 Limit = Annotated[int, Query(ge=1, le=10000)]
 JobIdParameter = Annotated[str | None, Query(alias="jobId")]
+LONGEST_NOTE = 10_000
 _SEED_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
@@ -27,6 +28,16 @@ class Restart(BaseModel):
 
     from_task: str | None = Field(None, alias="from")
     only: bool = False
+
+
+class Decision(BaseModel):
+    """What a person decided about a job that waits at a gate. `task` guards against deciding on another task's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    decision: Literal["approve", "reject"]
+    note: Annotated[str, Field(max_length=LONGEST_NOTE)] = ""
+    task: str | None = None
 
 
 def job_routes(parts: Parts) -> APIRouter:
@@ -92,6 +103,11 @@ def job_action_routes(parts: Parts) -> APIRouter:
         if wanted.only and wanted.from_task is None:
             raise Refused("invalid_request", "`only` needs `from`: the one task to run again")
         return answer(await run(control.restart, _known_form(job_id), wanted.from_task, wanted.only))
+
+    @router.post("/{job_id}/gate", response_model=Answer, summary="Approve or reject what a job waits for at a gate")
+    async def gate(job_id: str, body: Decision) -> Response:
+        approve = body.decision == "approve"
+        return answer(await run(control.decide_gate, _known_form(job_id), approve, body.note, body.task))
 
     return router
 

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from pop_actors.api.envelope import Answer, answer, fault
 from pop_actors.api.parts import FAULTS, MUTATION_FAULTS, Parts
 from pop_actors.api.stream import EventStream
+from pop_actors.core.ids import JOB_ID
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SSE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
@@ -21,6 +23,14 @@ POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+
+class Repair(BaseModel):
+    """Which job's files are to be put right; none is named: all that were set aside."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    job: Annotated[str, Field(pattern=f"^{JOB_ID.pattern}$")] | None = None
 
 
 def service_routes(parts: Parts) -> APIRouter:
@@ -75,6 +85,11 @@ def service_action_routes(parts: Parts) -> APIRouter:
     )
     for name, summary, order in orders:
         _add_order(router, parts, name, summary, order)
+
+    @router.post("/repair", response_model=Answer, summary="Put the files of damaged jobs right: of one, or of all")
+    async def repair(body: Repair | None = None) -> Response:
+        return answer(await parts.calls.run(control.repair, None if body is None else body.job))
+
     return router
 
 

@@ -36,6 +36,9 @@ class Sighting:
         """The sighting in words; two with the same line are the same news."""
         if self.document is None or self.ended:
             return f"{self.job_id}: {self.state}" + (f": {self.message}" if self.message else "")
+        if gate := self.document.get("gate"):
+            decide = f"popctl approve {self.job_id}, or popctl reject {self.job_id}"
+            return f"{self.job_id}: waiting, {self.document['progress']} %: {gate['message']}; {decide}"
         at = place(self.document["current"], self.document["currentStage"])
         return f"{self.job_id}: {self.state}, {self.document['progress']} %, {at}"
 

@@ -56,7 +56,10 @@ def ago(stamp: str | None, now: float) -> str:
     """How long ago a time stamp was."""
     if not stamp:
         return "-"
-    passed = max(0.0, now - seconds_of(stamp))
+    try:
+        passed = max(0.0, now - seconds_of(stamp))
+    except ValueError:  # a line of a history that somebody else's hands, or a bad disk, have changed
+        return stamp
     return "now" if passed < 1 else f"{duration(float(round(passed)) or 1.0)} ago".replace(".00", "")
 
 

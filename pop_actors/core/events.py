@@ -14,11 +14,17 @@ from pydantic.alias_generators import to_camel
 
 from pop_actors.errors import Damaged
 
+FORMAT = 2
+"""The format of a workspace's files. It grows when older code could misread what newer code writes."""
+
 Reason = Literal[
     "exception", "timeout", "invalid_result", "flags", "validation", "quality", "load", "provider", "budget",
     "crashed", "control", "stopped",
 ]  # fmt: skip
 FileKind = Literal["artifacts", "logs", "tmp"]
+OnCodeChange = Literal["continue", "restart_task", "wait"]
+GateReason = Literal["task", "code", "control"]
+"""Why a job waits for a person: the gate of a task, code that changed under the run, a control.json with faults."""
 
 
 class _Event(BaseModel):
@@ -39,8 +45,31 @@ class ErrorInfo(BaseModel):
     stack: str = ""
 
 
+class Code(BaseModel):
+    """The code of a run at one moment. `files`: each Python file its tasks are in or can import from beside them, and
+    the run's pipeline.json, with a digest of its bytes; `modules`: the file of each task."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    files: dict[str, str] = Field(default_factory=dict)
+    modules: dict[str, str] = Field(default_factory=dict)
+
+
+class Skip(BaseModel):
+    """A task that is not to run, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    task: str
+    reason: str = ""
+
+
 class JobCreated(_Event):
-    """A seed was claimed; `tasks` are the pipeline's task names in order, `attached` the files that came with it."""
+    """A seed was claimed; `tasks` are the pipeline's task names in order, `attached` the files that came with it.
+
+    `conflicts` are the seed's; None in logs of before they were noted here. `format` is the log's: 1 where it does not
+    say.
+    """
 
     type: Literal["JobCreated"] = "JobCreated"
     id: str
@@ -50,6 +79,8 @@ class JobCreated(_Event):
     mode: str
     tasks: tuple[str, ...]
     attached: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] | None = None
+    format: int = 1
 
 
 class JobRestarted(_Event):
@@ -62,25 +93,77 @@ class JobRestarted(_Event):
 
 
 class JobStarted(_Event):
-    """A process took the job up. `resumed` is False at a run's first start."""
+    """A process took the job up. `resumed` is False at a run's first start; `code` is what that start found."""
 
     type: Literal["JobStarted"] = "JobStarted"
     pid: int
     resumed: bool = False
+    code: Code | None = None
+
+
+class CodeChanged(_Event):
+    """The run goes on with other code than it had before: these files differ, and these tasks, not ended yet, use them.
+
+    `action` is what follows; `code` is what the next start is compared with.
+    """
+
+    type: Literal["CodeChanged"] = "CodeChanged"
+    tasks: tuple[str, ...]
+    files: tuple[str, ...]
+    action: OnCodeChange
+    code: Code
 
 
 class ProcessDown(_Event):
-    """The job's process ended without having finished or suspended. `cause`: exit, signal, timeout, hung, lost."""
+    """The job's process ended without having finished or suspended. `cause`: exit, signal, timeout, hung, lost.
+
+    `ended` is the epoch of that process; nothing of it, or of one before it, counts any more. 0: not known. `task` is
+    whose stage outlived its timeout, where that is the cause.
+    """
 
     type: Literal["ProcessDown"] = "ProcessDown"
     cause: str
     detail: str = ""
+    ended: int = 0
+    task: str = ""
 
 
 class JobSuspended(_Event):
     """The job's process left at a stage boundary because the service stops; it goes on after the next start."""
 
     type: Literal["JobSuspended"] = "JobSuspended"
+
+
+class JobWaiting(_Event):
+    """The job's process left because nothing can go on until a person has decided; `task` is empty where the gate is
+    no task's."""
+
+    type: Literal["JobWaiting"] = "JobWaiting"
+    task: str = ""
+    reason: GateReason = "task"
+    message: str = ""
+    artifacts: tuple[str, ...] = ()
+
+
+class GateApproved(_Event):
+    """A person has approved what the job waits for; it goes on. (A rejection is a JobFailed for `control`.)"""
+
+    type: Literal["GateApproved"] = "GateApproved"
+    task: str = ""
+    note: str = ""
+
+
+class JobRepaired(_Event):
+    """The log was damaged and put together again from what could be read; the job goes on unless it had ended.
+
+    `kept` and `lost` count lines, `copies` name what was there before, `ended` is the highest epoch known of.
+    """
+
+    type: Literal["JobRepaired"] = "JobRepaired"
+    kept: int
+    lost: int
+    copies: tuple[str, ...] = ()
+    ended: int = 0
 
 
 class TaskStarted(_Event):
@@ -108,6 +191,22 @@ class StageFinished(_Event):
     attempt: int = 1
     ok: bool = True
     ms: float = 0.0
+
+
+class TaskHeld(_Event):
+    """A task waits for something that is no fault of its own (`reason` disk: room on it); its timeouts stand still."""
+
+    type: Literal["TaskHeld"] = "TaskHeld"
+    task: str
+    reason: Literal["disk"] = "disk"
+
+
+class TaskReleased(_Event):
+    """The task goes on after it was held for so many seconds."""
+
+    type: Literal["TaskReleased"] = "TaskReleased"
+    task: str
+    seconds: float
 
 
 class FileWritten(_Event):
@@ -152,6 +251,19 @@ class TaskDone(_Event):
     attempt: int
     execution_time: float
     refinements: int = 0
+
+
+class ControlTaken(_Event):
+    """A task that succeeded left a control.json: what it wants is taken over with the task's end, or, where it has
+    `faults`, none of it. `pauses`: a person is asked, shown `message` and `artifacts`."""
+
+    type: Literal["ControlTaken"] = "ControlTaken"
+    task: str
+    skip: tuple[Skip, ...] = ()
+    pauses: bool = False
+    message: str = ""
+    artifacts: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 class TaskFailed(_Event):
@@ -206,8 +318,9 @@ class JobStopped(_Event):
 
 
 Event = (
-    JobCreated | JobRestarted | JobStarted | ProcessDown | JobSuspended | TaskStarted | StageStarted | StageFinished
-    | FileWritten | CallPaid | AttemptFailed | TaskDone | TaskFailed | TaskSkipped | JobDone | JobFailed | JobRejected
+    JobCreated | JobRestarted | JobStarted | CodeChanged | ProcessDown | JobSuspended | JobWaiting | GateApproved
+    | JobRepaired | TaskStarted | StageStarted | StageFinished | TaskHeld | TaskReleased | FileWritten | CallPaid
+    | AttemptFailed | ControlTaken | TaskDone | TaskFailed | TaskSkipped | JobDone | JobFailed | JobRejected
     | JobStopped
 )  # fmt: skip
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from pop_actors.core.events import Code, OnCodeChange
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
@@ -28,6 +30,13 @@ class LlmOverride(_Part):
     model: str | None = None
 
 
+class Gate(_Part):
+    """What a person is shown who is to approve a task's result."""
+
+    message: str = ""
+    artifacts: tuple[str, ...] = ()
+
+
 class TaskEntry(_Part):
     """One task of the run, every default settled. `config` is merged; `timeout` and `stage_timeout` are seconds."""
 
@@ -42,6 +51,7 @@ class TaskEntry(_Part):
     on_refinement_exhausted: Literal["fail", "reject"] = "fail"
     optional: bool = False
     kind: Literal["staged", "python", "subprocess", "agent"] = "staged"
+    gate: Gate | None = None
 
 
 class JobSpec(_Part):
@@ -49,7 +59,8 @@ class JobSpec(_Part):
 
     `directory` is the absolute path of the job's directory. `task_modules` gives for each registry key
     `/abs/file.py` or `/abs/file.py:function`. `resumed` is False only where nothing is to be read back: the log holds
-    no run of a task. Times are seconds. `fault_point` is for tests (`storage/fault_points.py`).
+    no run of a task. `code` is what the daemon found for a first start; None: the process is to look for itself. Times
+    are seconds. `fault_point` is for tests (`storage/fault_points.py`).
     """
 
     job_id: str
@@ -64,6 +75,8 @@ class JobSpec(_Part):
     mode: str = "production"
     skip: tuple[str, ...] = ()
     resumed: bool = False
+    code: Code | None = None
+    on_code_change: OnCodeChange = "continue"
     retry_backoff_seconds: Annotated[float, Field(ge=0)] = 2.0
     request_timeout: Annotated[float, Field(gt=0)] = 600.0
     fault_point: str | None = None

@@ -46,6 +46,13 @@ class Chat:
 
 
 @dataclass(frozen=True, slots=True)
+class Json:
+    """Any JSON value, between actors that have no message types of their own."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Supervisor → process actor: end now; with `suspend` at the next stage boundary, to go on after the next start."""
 
@@ -55,12 +62,22 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Process host → idle worker: become this actor. `entry` is `module:Class`, `arguments` its keyword arguments."""
+    """Process host → idle worker: become this actor. `entry` is `module:Class`, `arguments` its keyword arguments,
+    `limits` what it sets itself before (names of the `resource` module, as `RLIMIT_NOFILE`)."""
 
     address: str
     epoch: int
     entry: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Process actor → its supervisor, once: it has started."""
+
+    address: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,14 @@ class JobFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class JobOverLimit:
+    """A job was ended because it used too much of `resource`: memory, disk or processes."""
+
+    job_id: str
+    resource: str
+
+
+@dataclass(frozen=True, slots=True)
 class StatusWritten:
     """One flush of the status writer: so many events of so many jobs, durable or not."""
 
@@ -167,7 +175,7 @@ class ModeChanged:
 Observation = (
     JobChanged | SeedSeen | SeedClaimed | SeedTurnedDown | SeedIgnored | FirstStage | JobFinished | StatusWritten
     | ActorRestarted | ActorUp | CallQueued | CallAdmitted | CallRetried | CallReplayed | CallEnded | CircuitChanged
-    | LimitSet | ModeChanged
+    | LimitSet | ModeChanged | JobOverLimit
 )  # fmt: skip
 Listener = Callable[[Observation], None]
 
@@ -178,7 +186,13 @@ class Gauges(TypedDict, total=False):
     jobs: dict[str, int]
     pending_seeds: int
     mailboxes: dict[str, int]
+    mailbox_ages: dict[str, float]
+    mailbox_dropped: dict[str, int]
+    mailbox_refused: dict[str, int]
     up: dict[str, bool]
+    damaged_jobs: int
+    intake_paused: dict[str, bool]
+    disk_free_bytes: int
 
 
 class Feed:

@@ -235,7 +235,6 @@ def unsupported(entries: Mapping[int, _Entry]) -> list[str]:
         asked = {
             f"kind: {entry.kind}": entry.kind != "staged",
             "isolation: task": entry.isolation == "task",
-            "gate: a gate": entry.gate is not False,
             "precheck: a precheck": entry.precheck is not None,
             "agent: a role": entry.agent is not None,
         }

@@ -25,6 +25,8 @@ JOB_MOVES: Final[dict[JobState, frozenset[JobState]]] = {
 }
 
 ENDED: Final[frozenset[JobState]] = frozenset({"stopped", "done", "error"})
+AT_REST: Final[frozenset[JobState]] = ENDED | {"waiting", "paused"}
+"""Nothing happens to such a job until a person wants it to."""
 TASK_ENDED: Final[frozenset[TaskState]] = frozenset({"done", "error", "skipped"})
 
 

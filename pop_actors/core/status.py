@@ -101,6 +101,8 @@ def _created(event: e.JobCreated) -> Document:
         "restarts": 0,
         "epoch": 0,
         "gate": None,
+        "codeChanged": None,
+        "conflicts": None if event.conflicts is None else list(event.conflicts),
         "error": None,
         "costUsd": 0.0,
         "tokens": {"input": 0, "output": 0},
@@ -121,6 +123,7 @@ def _restarted(document: Document, event: e.JobRestarted) -> Document:
             "currentStage": None,
             "restarts": 0,
             "gate": None,
+            "codeChanged": None,
             "error": None,
             "tasks": tasks,
             "files": _files_of(tasks, attached=_attached(document)),
@@ -143,15 +146,41 @@ def _files_of(tasks: Document, attached: Sequence[str] = ()) -> Document:
 
 
 def _started(document: Document, event: e.JobStarted) -> Document:
-    return {**document, "state": "running", "epoch": event.epoch}
+    return {**document, "state": "running", "epoch": event.epoch, "gate": None}
 
 
-def _process_down(document: Document, event: e.ProcessDown) -> Document:  # noqa: ARG001  (one shape for every fold)
-    return {**document, "restarts": document["restarts"] + 1}
+def _code_changed(document: Document, event: e.CodeChanged) -> Document:
+    told = {"at": event.at, "tasks": list(event.tasks), "files": list(event.files), "action": event.action}
+    return {**document, "codeChanged": told}
 
 
-def _suspended(document: Document, event: e.JobSuspended) -> Document:  # noqa: ARG001
+def _process_down(document: Document, event: e.ProcessDown) -> Document:
+    return {**document, "restarts": document["restarts"] + 1, "epoch": max(document["epoch"], event.ended)}
+
+
+def _suspended(document: Document, event: e.JobSuspended) -> Document:  # noqa: ARG001  (one shape for every fold)
     return {**document, "state": "pending"}
+
+
+def _waiting(document: Document, event: e.JobWaiting) -> Document:
+    gate = {
+        "task": event.task or None,
+        "message": event.message,
+        "artifacts": list(event.artifacts),
+        "since": event.at,
+        "reason": event.reason,
+    }
+    return {**document, "state": "waiting", "gate": gate, "current": event.task or None, "currentStage": None}
+
+
+def _gate_approved(document: Document, event: e.GateApproved) -> Document:  # noqa: ARG001
+    """The job is to go on; unless it was stopped, or ended otherwise, before the approval came."""
+    return {**document, "state": "pending", "gate": None} if document["state"] == "waiting" else {**document}
+
+
+def _repaired(document: Document, event: e.JobRepaired) -> Document:
+    state = "pending" if document["state"] == "running" else document["state"]
+    return {**document, "state": state, "epoch": max(document["epoch"], event.ended)}
 
 
 def _task_started(document: Document, event: e.TaskStarted) -> Document:
@@ -173,6 +202,15 @@ def _stage_started(document: Document, event: e.StageStarted) -> Document:
 
 def _stage_finished(document: Document, event: e.StageFinished) -> Document:  # noqa: ARG001
     return {**document}
+
+
+def _held_or_released(document: Document, event: e.TaskHeld | e.TaskReleased) -> Document:  # noqa: ARG001
+    return {**document}
+
+
+def _control_taken(document: Document, event: e.ControlTaken) -> Document:
+    faults = {"controlFaults": list(event.faults)} if event.faults else {}
+    return _with_task(document, event.task, {**document["tasks"][event.task], **faults})
 
 
 def _file_written(document: Document, event: e.FileWritten) -> Document:
@@ -252,13 +290,15 @@ def _task_skipped(document: Document, event: e.TaskSkipped) -> Document:
 
 
 def _job_done(document: Document, event: e.JobDone) -> Document:  # noqa: ARG001
-    return {**document, "state": "done", "current": None, "currentStage": None, "progress": 100, "error": None}
+    ended = {"state": "done", "current": None, "currentStage": None, "progress": 100, "gate": None, "error": None}
+    return {**document, **ended}
 
 
 def _job_failed(document: Document, event: e.JobFailed) -> Document:
     return {
         **document,
         "state": "error",
+        "gate": None,
         "current": event.task or document["current"],
         "currentStage": event.stage or document["currentStage"],
         "error": {
@@ -287,7 +327,7 @@ def _job_stopped(document: Document, event: e.JobStopped) -> Document:  # noqa: 
         name: {**task, "state": "pending", "currentStage": None} if task["state"] == "running" else task
         for name, task in document["tasks"].items()
     }
-    return {**document, "state": "stopped", "tasks": tasks}
+    return {**document, "state": "stopped", "gate": None, "tasks": tasks}
 
 
 def _with_task(document: Document, name: str, task: Document) -> Document:
@@ -303,14 +343,21 @@ def _with_progress(document: Document) -> Document:
 _FOLDS: dict[type, Callable[[Document, Any], Document]] = {
     e.JobRestarted: _restarted,
     e.JobStarted: _started,
+    e.CodeChanged: _code_changed,
     e.ProcessDown: _process_down,
     e.JobSuspended: _suspended,
+    e.JobWaiting: _waiting,
+    e.GateApproved: _gate_approved,
+    e.JobRepaired: _repaired,
     e.TaskStarted: _task_started,
     e.StageStarted: _stage_started,
     e.StageFinished: _stage_finished,
+    e.TaskHeld: _held_or_released,
+    e.TaskReleased: _held_or_released,
     e.FileWritten: _file_written,
     e.CallPaid: _call_paid,
     e.AttemptFailed: _attempt_failed,
+    e.ControlTaken: _control_taken,
     e.TaskDone: _task_done,
     e.TaskFailed: _task_failed,
     e.TaskSkipped: _task_skipped,

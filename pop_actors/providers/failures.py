@@ -61,9 +61,18 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     if seconds is not None:
         return seconds
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+        wanted = parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError):  # neither a number nor a date: as if nothing was said
         return None
+    return max(0.0, wanted - _told_at(headers, now))
+
+
+def _told_at(headers: Mapping[str, str], now: float) -> float:
+    """When the provider answered by its own clock, if it says so: ours may be set otherwise."""
+    try:
+        return parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (ValueError, OverflowError):
+        return now
 
 
 def _meaning(status: int, words: frozenset[str]) -> tuple[str, Fate]:

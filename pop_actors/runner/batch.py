@@ -98,7 +98,18 @@ def settled(value: Any, deadline: Deadline) -> Any:
     import asyncio  # costs 20 ms, and many tasks have no async stage
 
     async def bounded() -> Any:
-        timer = asyncio.timeout(deadline.remaining)
+        timer = asyncio.timeout(None)
+        loop = asyncio.get_running_loop()
+        alarm = loop.call_later(deadline.remaining, lambda: look())  # noqa: PLW0108  (it is defined below)
+
+        def look() -> None:
+            """Each time it should be over: the deadline may have been held since."""
+            nonlocal alarm
+            if deadline.remaining > 0:
+                alarm = loop.call_later(deadline.remaining, look)
+            else:
+                timer.reschedule(loop.time())
+
         try:
             async with timer:
                 return await value
@@ -106,6 +117,8 @@ def settled(value: Any, deadline: Deadline) -> Any:
             if timer.expired():
                 raise deadline.over() from None
             raise
+        finally:
+            alarm.cancel()
 
     coroutine: Coroutine[Any, Any, Any] = bounded()
     return asyncio.run(coroutine)

@@ -19,11 +19,12 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from pop_actors.storage import disk
 from pop_actors.storage.files import write_all
+from pop_actors.storage.process_log import PROCESS_LOG, keep_bounded
 
 LIMIT_BYTES = 10 * 1024 * 1024
 PENDING_BYTES = 8192
-PROCESS_LOG = "process.log"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -42,7 +43,7 @@ class StageLog:
         self._dropped = 0
 
     def write(self, content: bytes) -> None:
-        """Append; what is over the limit is counted and dropped. OSError where the disk refuses."""
+        """Append; what is over the limit is counted and dropped."""
         with self._lock:
             kept = content[: self._room]
             self._room -= len(kept)
@@ -53,14 +54,17 @@ class StageLog:
                     self.flush()
 
     def flush(self) -> None:
-        """Hand what is pending to the system."""
+        """Hand what is pending to the system. What the disk refuses is counted and dropped: no print fails a stage."""
         with self._lock:
             if not self._pending:
                 return
-            if self._descriptor < 0:
-                self._open()
-            pending, self._pending = bytes(self._pending), bytearray()
-            write_all(self._descriptor, pending)
+            try:
+                if self._descriptor < 0:
+                    self._open()
+                write_all(self._descriptor, bytes(self._pending))
+            except OSError:
+                self._dropped += len(self._pending)
+            self._pending = bytearray()
 
     def close(self) -> None:
         """The stage is over: say how much was dropped, if anything was."""
@@ -73,12 +77,12 @@ class StageLog:
                 self._descriptor = -1
 
     def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
-            self._descriptor = os.open(self._path, flags, 0o644)
+            self._descriptor = disk.open_file(self._path, flags)
         except FileNotFoundError:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self._path, flags, 0o644)
+            disk.make_folder(self._path.parent)
+            self._descriptor = disk.open_file(self._path, flags)
         if os.fstat(self._descriptor).st_size:
             self._pending[:0] = f"--- {self._header} ---\n".encode()
         self._opened(self._path.name)
@@ -144,9 +148,12 @@ class Capture:
             return False
 
     def forget_unused_process_log(self) -> None:
-        """Remove process.log where nothing went there."""
+        """Remove process.log where nothing went there, and cut it where too much did."""
+        with contextlib.suppress(OSError):  # a full disk; the daemon cuts it as well
+            keep_bounded(self.logs)
         if not self.process_log_is_used():
-            (self.logs / PROCESS_LOG).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                disk.unlink(self.logs / PROCESS_LOG)
 
     @staticmethod
     def _handler() -> logging.Handler:
@@ -157,9 +164,11 @@ class Capture:
     @contextlib.contextmanager
     def _descriptors(self) -> Iterator[None]:
         """File descriptors 1 and 2 lead to process.log, and so does the traceback of a crash in C code."""
-        self.logs.mkdir(parents=True, exist_ok=True)
+        for folder in (self.logs.parent, self.logs):  # not the job's own: where that has left, nothing is to come back
+            with contextlib.suppress(FileExistsError):
+                disk.mkdir(folder)
+        log = disk.open_file(self.logs / PROCESS_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         kept = os.dup(1), os.dup(2)
-        log = os.open(self.logs / PROCESS_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)

@@ -5,11 +5,17 @@ The task's thread appends; nobody else writes it. A line is one write; they are 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pop_actors.storage.jsonl import AppendLog, read_lines
+import orjson
+
+from pop_actors.storage.files import replace
+from pop_actors.storage.jsonl import AppendLog
+
+_log = logging.getLogger("pop_actors.runner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +55,79 @@ class Line:
         return document | {key: value for key, value in extras.items() if value}
 
 
-def _line_of(document: dict[str, Any]) -> Line:
-    return Line(
-        stage=document["stage"],
-        round=document["round"],
-        ok=document["ok"],
-        ms=document["ms"],
-        output=document["output"],
-        flags=document["flags"],
-        started_at=document["startedAt"],
-        run_id=document["runId"],
-        attempt=document["attempt"],
-        files=document.get("files", []),
-        calls=document.get("calls", []),
-        failure=document.get("failure"),
+def _line_of(document: Any) -> Line:
+    """ValueError where it is no line of a checkpoint."""
+    try:
+        line = Line(
+            stage=document["stage"],
+            round=document["round"],
+            ok=document["ok"],
+            ms=document["ms"],
+            output=document["output"],
+            flags=document["flags"],
+            started_at=document["startedAt"],
+            run_id=document["runId"],
+            attempt=document["attempt"],
+            files=document.get("files", []),
+            calls=document.get("calls", []),
+            failure=document.get("failure"),
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"no line of a checkpoint: {error!r}") from None
+    if not _has_its_types(line):
+        raise ValueError("no line of a checkpoint: a value has another type")
+    return line
+
+
+def _has_its_types(line: Line) -> bool:
+    texts = (line.stage, line.started_at, line.run_id)
+    numbers = (line.round, line.attempt)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, int) for number in numbers)
+        and isinstance(line.ok, bool)
+        and isinstance(line.ms, int | float)
+        and isinstance(line.flags, dict)
+        and isinstance(line.calls, list)
+        and isinstance(line.files, list)
+        and all(isinstance(file, list) and list(map(type, file)) == [str, str] for file in line.files)
+        and (line.failure is None if line.ok else _says_why(line.failure))
     )
+
+
+def _says_why(failure: Any) -> bool:
+    """Whether it is the document of a `Failure`."""
+    if not isinstance(failure, dict) or not isinstance(error := failure.get("error"), dict):
+        return False
+    texts = (failure.get("reason"), error.get("name"), error.get("message"), error.get("stack", ""))
+    return isinstance(failure.get("final"), bool) and all(isinstance(text, str) for text in texts)
+
+
+def _whole_lines(content: bytes) -> tuple[list[Line], int]:
+    """The lines before the first broken one, and how many bytes they are. Whatever comes after that one is not trusted:
+    those stages run again, and their calls are replayed."""
+    lines: list[Line] = []
+    size = 0
+    for raw in content.splitlines(keepends=True):
+        try:
+            if not raw.endswith(b"\n"):
+                break
+            lines.append(_line_of(orjson.loads(raw)))
+        except ValueError:
+            break
+        size += len(raw)
+    return lines, size
 
 
 class Checkpoint:
     """A task's checkpoint in one run, open for appending."""
 
     def __init__(self, path: Path, run_id: str, *, fresh: bool) -> None:
-        """`fresh`: there is nothing of this run to read back."""
+        """`fresh`: there is nothing of this run to read back. Else what is there is taken over into a file of its own:
+        a descriptor that something of an earlier process still holds leads to the old one, which nobody reads again."""
         self.lines: list[Line] = []
-        if not fresh and path.exists():
-            self.lines = [_line_of(document) for _, document in read_lines(path) if document["runId"] == run_id]
+        if not fresh:
+            self.lines = [line for line in _take_over(path) if line.run_id == run_id]
         self._log = AppendLog(path)
 
     def find(self, attempt: int, stage: str, number: int) -> Line | None:
@@ -103,3 +157,15 @@ class Checkpoint:
 
     def close(self) -> None:
         self._log.close()
+
+
+def _take_over(path: Path) -> list[Line]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    lines, size = _whole_lines(content)
+    if size < len(content):
+        _log.warning("%s: %d bytes behind its %d whole lines were dropped", path, len(content) - size, len(lines))
+    replace(path, content[:size])
+    return lines

@@ -6,12 +6,13 @@ C code is out of reach; the daemon ends its process.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import heapq
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 REPEAT_SECONDS = 0.2
@@ -70,26 +71,48 @@ class Clockwork:
 
 
 class Deadline:
-    """The time one stage has. The stage's threads are interrupted when it is over. `seconds` counts from now."""
+    """The time one stage has. The stage's threads are interrupted when it is over. `seconds` counts from now, without
+    the time in which it is held."""
 
     def __init__(self, clockwork: Clockwork, seconds: float) -> None:
         self.seconds = seconds
-        self.moment = time.monotonic() + seconds
         self.passed = False
+        self._moment = time.monotonic() + seconds
+        self._holders = 0
+        self._held_since = 0.0
         self._ended = False
         self._clockwork = clockwork
         self._lock = threading.Lock()
         self._threads: set[int] = set()
 
     @property
+    def moment(self) -> float:
+        """When it is over (monotonic seconds), if it is not held from here on."""
+        with self._lock:
+            held = time.monotonic() - self._held_since if self._holders else 0.0
+            return self._moment + held
+
+    @property
     def remaining(self) -> float:
         """Seconds left, at least 0."""
         return max(0.0, self.moment - time.monotonic())
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """The time in here does not count. Several threads may hold it at once: it goes on when the last lets go."""
+        with self._lock:
+            self._holders += 1
+            if self._holders == 1:
+                self._held_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._let_go()
+
     def guard(self, work: Callable[[], T]) -> T:
         """Run the stage in this thread. StageTimeout where it outlived its time, however it ended then."""
         try:
-            self._clockwork.at(self.moment, self._ring)
+            self._clockwork.at(self._moment, self._ring)
             return self.share(work)
         finally:
             self._ended = True
@@ -132,9 +155,18 @@ class Deadline:
         if self.passed:
             _let_it_come()
 
-    def _ring(self) -> None:
+    def _let_go(self) -> None:
         with self._lock:
-            if self._ended:
+            self._holders -= 1
+            if self._holders:
+                return
+            self._moment += time.monotonic() - self._held_since
+        self._clockwork.at(self._moment, self._ring)
+
+    def _ring(self) -> None:
+        """Nothing while it is held, or where it was: whoever let it go has set another alarm."""
+        with self._lock:
+            if self._ended or (not self.passed and (self._holders or time.monotonic() < self._moment)):
                 return
             self.passed = True
             for thread in self._threads:

@@ -54,6 +54,14 @@ def flagged(stage: str, reason: Reason, message: str) -> Failure:
     return Failure(stage, reason, ErrorInfo(name=names.get(reason, reason), message=message), reason in FINAL_REASONS)
 
 
+def disk_failed(error: OSError, stage: str) -> Failure:
+    """The failure of an attempt whose own files the disk refused. Final: another attempt would buy its calls anew."""
+    message = (
+        f"{error.filename or 'a file of the task'} could not be written: {error.strerror or error}; see to the disk"
+    )
+    return Failure(stage, "exception", ErrorInfo(name="DiskFailed", message=message, stack=_stack(error)), final=True)
+
+
 def _reason(error: BaseException) -> Reason:
     match error:
         case StageTimeout():

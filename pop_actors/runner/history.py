@@ -14,22 +14,31 @@ from pop_actors.core.ids import seconds_of
 
 @dataclass(frozen=True, slots=True)
 class TaskPast:
-    """One task, as the log leaves it. `attempt` is the newest one begun; `open_stage` the one that has not ended."""
+    """One task, as the log leaves it. `attempt` is the newest one begun; `open_stage` the one that has not ended.
+    `approved`: a person has let its result pass. `begins_anew`: its code changed, and a new attempt is to come.
+    `control`: what its control.json came to."""
 
     ended: e.TaskDone | e.TaskFailed | e.TaskSkipped | None = None
     attempt: int = 0
     attempt_failed: e.AttemptFailed | None = None
     open_stage: e.StageStarted | None = None
+    approved: bool = False
+    begins_anew: bool = False
+    control: e.ControlTaken | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class History:
     """`started`: a process has taken this run up before. `timed_out` is the stage whose time was over when the daemon
-    ended the last process."""
+    ended the last process. `code` is the code the run had last; `held` what about it waits for an approval. `over`: the
+    run has its end, and only its process was killed on the way out."""
 
     tasks: dict[str, TaskPast] = field(default_factory=dict)
     started: bool = False
     timed_out: e.StageStarted | None = None
+    code: e.Code | None = None
+    held: e.CodeChanged | None = None
+    over: bool = False
 
     def of(self, task: str) -> TaskPast:
         """The past of a task; an empty one where the log does not know it."""
@@ -40,11 +49,12 @@ def history_of(events: Iterable[e.Event]) -> History:
     """The history a job's log tells, oldest event first."""
     history = History()
     for event in events:
-        history = _after(history, event)
+        history = after(history, event)
     return history
 
 
-def _after(history: History, event: e.Event) -> History:
+def after(history: History, event: e.Event) -> History:
+    """The history with one more event. Takes over what `history` holds."""
     match event:
         case e.JobCreated():
             return History()
@@ -52,35 +62,59 @@ def _after(history: History, event: e.Event) -> History:
             kept = {task: past for task, past in history.tasks.items() if task not in event.reset}
             return History(tasks={task: past for task, past in kept.items() if past.ended is not None})
         case e.JobStarted():
-            return replace(history, started=True, timed_out=None)
+            return replace(history, started=True, timed_out=None, code=event.code or history.code)
         case e.ProcessDown():
             return replace(history, timed_out=_timed_out(history, event) if event.cause == "timeout" else None)
+        case e.JobDone() | e.JobFailed() | e.JobRejected() | e.JobStopped():
+            return replace(_within_a_run(history, event), over=True)
         case _:
-            task = getattr(event, "task", None)
-            if task:
-                history.tasks[task] = _task_after(history.of(task), event)
-            return history
+            return _within_a_run(history, event)
+
+
+def _within_a_run(history: History, event: e.Event) -> History:
+    match event:
+        case e.CodeChanged():
+            return _code_changed(history, event)
+        case e.GateApproved(task=""):
+            return replace(history, held=None)
+    task = getattr(event, "task", None)
+    if task:
+        history.tasks[task] = _task_after(history.of(task), event)
+    return history
+
+
+def _code_changed(history: History, event: e.CodeChanged) -> History:
+    if event.action == "restart_task":
+        for task in event.tasks:
+            history.tasks[task] = replace(history.of(task), begins_anew=True)
+    return replace(history, code=event.code, held=event if event.action == "wait" else None)
 
 
 def _task_after(past: TaskPast, event: e.Event) -> TaskPast:
     match event:
         case e.TaskStarted():
-            return replace(past, attempt=event.attempt, attempt_failed=None, open_stage=None, ended=None)
+            return TaskPast(attempt=event.attempt)
         case e.StageStarted():
-            return replace(past, open_stage=event)
+            past = replace(past, open_stage=event)
         case e.StageFinished():
-            return replace(past, open_stage=None)
+            past = replace(past, open_stage=None)
         case e.AttemptFailed():
-            return replace(past, attempt=event.attempt, attempt_failed=event, open_stage=None)
+            past = replace(past, attempt=event.attempt, attempt_failed=event, open_stage=None)
         case e.TaskDone() | e.TaskFailed() | e.TaskSkipped():
-            return replace(past, ended=event, open_stage=None)
-        case _:
-            return past
+            past = replace(past, ended=event, open_stage=None)
+        case e.GateApproved():
+            past = replace(past, approved=True)
+        case e.ControlTaken():
+            past = replace(past, control=event)
+    return past
 
 
 def _timed_out(history: History, down: e.ProcessDown) -> e.StageStarted | None:
-    """Of the stages at work then, the one whose time was over first."""
+    """The stage at work then that the daemon named; where it named none, the one whose time was over first."""
     at_work = [past.open_stage for past in history.tasks.values() if past.open_stage and not past.ended]
+    named = next((stage for stage in at_work if stage.task == down.task), None)
+    if named is not None:
+        return named
     overdue = [stage for stage in at_work if _deadline(stage) <= seconds_of(down.at)]
     return min(overdue or at_work, key=_deadline, default=None)
 

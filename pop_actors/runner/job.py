@@ -5,6 +5,7 @@ The main thread coordinates and does nothing else. Each attempt of a task has a 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -21,20 +22,30 @@ from pop_actors.core.ids import seconds_of
 from pop_actors.core.job_spec import JobSpec, TaskEntry
 from pop_actors.core.messages import Stop
 from pop_actors.core.strict_json import parse
-from pop_actors.runner.capture import PROCESS_LOG, Capture
+from pop_actors.errors import Damaged
+from pop_actors.runner.capture import Capture
 from pop_actors.runner.clockwork import Clockwork
 from pop_actors.runner.event_stream import EventStream
 from pop_actors.runner.failures import Failure, backoff
-from pop_actors.runner.history import History, TaskPast, history_of
+from pop_actors.runner.gates import ClosedGate, control_of, gate_of
+from pop_actors.runner.history import History, TaskPast, after, history_of
 from pop_actors.runner.plan import AT_WORK, State, is_done, ready, upstream
-from pop_actors.runner.task import Attempt, Begin, Failed, Outcome, Succeeded, Workplace
-from pop_actors.runner.task_record import read_output
+from pop_actors.runner.room import Room
+from pop_actors.runner.run_code import change_of, code_of, question_about
+from pop_actors.runner.task import Attempt
+from pop_actors.runner.task_modules import LOAD
 from pop_actors.runner.threads import TaskThreads
+from pop_actors.runner.workplace import Begin, Failed, Outcome, Succeeded, Workplace
 from pop_actors.storage import fault_points
 from pop_actors.storage.fault_points import reach
+from pop_actors.storage.files import drop_temporaries
 from pop_actors.storage.jsonl import read_lines
 from pop_actors.storage.layout import JobDirectory
+from pop_actors.storage.moves import unlink_if_there
+from pop_actors.storage.process_log import PROCESS_LOG
 from pop_actors.storage.runner_pid import write_runner_pid
+from pop_actors.storage.task_code import CodeReader
+from pop_actors.storage.task_outputs import read_output
 
 _log = logging.getLogger("pop_actors.runner")
 
@@ -74,6 +85,7 @@ class JobActor(ProcessActor):
         self._states: dict[str, State] = dict.fromkeys(self._entries, "pending")
         self._outputs: dict[str, Any] = {}
         self._waiting: dict[str, tuple[int, Failed]] = {}
+        self._gates: dict[str, ClosedGate] = {}
         self._first_failed: tuple[str, Failure] | None = None
         self._process_log_is_known = False
         self._capture = Capture(self._directory.files("logs"))
@@ -81,23 +93,36 @@ class JobActor(ProcessActor):
         self._suspending = threading.Event()
         self._threads = TaskThreads()
         self._stream = EventStream(
-            context.ref("status-writer"), self._spec.job_id, self._spec.run_id, context.epoch
+            context.ref("status-writer"), self._spec.job_id, self._spec.run_id, context.epoch, self._clockwork
         )  # fmt: skip
+        self._room = Room(self._suspending)
 
     def run(self) -> None:
         """The actor's life, with the process's output going to the job's logs."""
+        self.context.ready()  # from here on it may have to wait for the disk, which is no failed start
+        if not self._directory.path.is_dir():
+            _log.info("job %s has left current/: its run is over", self._spec.job_id)
+            return
         writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+        fault_points.arm(self._spec.fault_point)
         try:
-            with self._capture.installed():
+            with contextlib.ExitStack() as output:
+                self._room.write(lambda: output.enter_context(self._capture.installed()))
                 super().run()
         finally:
             sys.dont_write_bytecode = writes_bytecode
             self._clockwork.stop()
 
     def on_start(self) -> None:
-        fault_points.arm(self._spec.fault_point)
-        write_runner_pid(self._directory.runner_pid, os.getpid())
+        past = self._history()
+        if past.over:
+            self._capture.forget_unused_process_log()
+            self.stop()
+            return
+        self._room.write(lambda: write_runner_pid(self._directory.runner_pid, os.getpid()))
         spec = self._spec
+        if spec.resumed:
+            self._tidy()
         self._place = Workplace(
             spec,
             self._directory,
@@ -109,9 +134,10 @@ class JobActor(ProcessActor):
             self._clockwork,
             self._suspending,
         )
-        history = self._history()
-        self._stream.note(e.JobStarted, pid=os.getpid(), resumed=history.started)
-        reach("runner.started")
+        history = self._begin(past)
+        if history.held is not None:
+            self._end(e.JobWaiting, reason="code", message=question_about(history.held))
+            return
         self._take_up(history)
         self._go_on()
 
@@ -124,6 +150,7 @@ class JobActor(ProcessActor):
                 raise error
             case _RetryDue(task, attempt):
                 if self._states[task] == "waiting" and not self._suspending.is_set():
+                    reach("runner.retry-due")
                     self._start(self._entries[task], Begin(attempt))
             case Stop(suspend=True):
                 self._suspending.set()
@@ -135,28 +162,52 @@ class JobActor(ProcessActor):
 
     # What was before
 
+    def _tidy(self) -> None:
+        """Whoever was killed in the middle of a write left a temporary file; now nobody else writes there."""
+        for folder in ("tasks", "files"):
+            for place, _, _ in os.walk(self._directory.path / folder):
+                drop_temporaries(place)
+
     def _history(self) -> History:
         if not self._spec.resumed:
             return History()
         return history_of(e.event_from(document) for _, document in read_lines(self._directory.events))
 
+    def _begin(self, history: History) -> History:
+        """Note the start; and where the code is not what the run had before, say so before anything goes on with it."""
+        reader = CodeReader(self._spec.root)
+        code = code_of(self._spec, self._directory, reader)
+        known = history.code is not None
+        self._stream.note(e.JobStarted, pid=os.getpid(), resumed=history.started, code=None if known else code)
+        reach("runner.started")
+        change = change_of(history, code, self._spec, reader)
+        if change is None:
+            return history
+        self._stream.report(e.CodeChanged, **{name: getattr(change, name) for name in _TOLD_OF_A_CHANGE})
+        reach("runner.code-changed")
+        return after(history, change)
+
     def _take_up(self, history: History) -> None:
         for entry in self._spec.entries:
             past = history.of(entry.name)
             if past.ended is not None:
-                self._has_ended(entry, past.ended)
+                self._has_ended(entry, past, past.ended)
             elif entry.name in self._spec.skip:
                 self._states[entry.name] = "skipped"
                 self._stream.note(e.TaskSkipped, task=entry.name, reason="the seed says so")
         for entry in self._spec.entries:
             past = history.of(entry.name)
+            if past.ended is not None and past.control is not None:
+                self._skip(past.control)
+        for entry in self._spec.entries:
+            past = history.of(entry.name)
             if past.ended is None and past.attempt and self._states[entry.name] == "pending":
                 self._resume(entry, past, history.timed_out)
 
-    def _has_ended(self, entry: TaskEntry, end: e.TaskDone | e.TaskFailed | e.TaskSkipped) -> None:
+    def _has_ended(self, entry: TaskEntry, past: TaskPast, end: e.TaskDone | e.TaskFailed | e.TaskSkipped) -> None:
         match end:
             case e.TaskDone():
-                self._states[entry.name] = "done"
+                self._succeeded(entry, None if past.approved else gate_of(entry, past.control))
             case e.TaskSkipped():
                 self._states[entry.name] = "skipped"
             case e.TaskFailed():
@@ -164,6 +215,9 @@ class JobActor(ProcessActor):
 
     def _resume(self, entry: TaskEntry, past: TaskPast, timed_out: e.StageStarted | None) -> None:
         failed = past.attempt_failed
+        if failed is None and past.begins_anew:
+            self._start(entry, Begin(past.attempt + 1))
+            return
         if failed is None:
             overdue = timed_out if timed_out is not None and timed_out.task == entry.name else None
             self._start(entry, Begin(past.attempt, is_new=False, overdue=overdue))
@@ -187,11 +241,19 @@ class JobActor(ProcessActor):
             for entry in ready(self._spec.entries, self._states):
                 self._start(entry, Begin(1))
             if not AT_WORK & set(self._states.values()):
-                self._stuck()
+                self._wait_or_get_stuck()
 
     def _start(self, entry: TaskEntry, begin: Begin) -> None:
         self._states[entry.name] = "running"
-        attempt = Attempt(self._place, entry, begin, self._upstream(entry))
+        if begin.is_new:
+            unlink_if_there(self._directory.task(entry.name).control)  # an earlier attempt's: it did not succeed
+        try:
+            upstream_outputs = self._upstream(entry)
+        except Damaged as error:
+            failure = Failure(LOAD, "load", e.ErrorInfo(name="Damaged", message=str(error)), final=True)
+            self.context.mailbox.put(_AttemptEnded(entry.name, begin.attempt, Failed(failure, 0.0, 0)))
+            return
+        attempt = Attempt(self._place, entry, begin, upstream_outputs)
         self._threads.run(entry.name, lambda: self._run_attempt(attempt, entry.name, begin.attempt))
 
     def _run_attempt(self, attempt: Attempt, task: str, number: int) -> None:
@@ -203,7 +265,7 @@ class JobActor(ProcessActor):
         self.context.mailbox.put(message)
 
     def _upstream(self, entry: TaskEntry) -> dict[str, Any]:
-        """The final outputs of the tasks this one builds on."""
+        """The final outputs of the tasks this one builds on. Damaged where one is not there any more."""
         names = [name for name in upstream(self._spec.entries, entry.name) if self._states[name] == "done"]
         for name in names:
             if name not in self._outputs:
@@ -214,16 +276,44 @@ class JobActor(ProcessActor):
         self._announce_process_log(entry.name)
         match outcome:
             case Succeeded(output, milliseconds, refinements):
-                self._states[entry.name] = "done"
+                control = self._take_control(entry)
+                self._succeeded(entry, gate_of(entry, control))
                 self._outputs[entry.name] = output
                 self._settle(
                     e.TaskDone, task=entry.name, attempt=attempt, execution_time=milliseconds, refinements=refinements
                 )
                 reach("runner.task-confirmed")
+                if control is not None:
+                    self._skip(control)
+                if entry.name in self._gates:
+                    reach("runner.gate-reached")
             case Failed():
                 self._attempt_failed(entry, attempt, outcome)
             case _:
                 self._states[entry.name] = "pending"
+
+    def _succeeded(self, entry: TaskEntry, gate: ClosedGate | None) -> None:
+        if gate is None:
+            self._states[entry.name] = "done"
+        else:
+            self._states[entry.name] = "gated"
+            self._gates[entry.name] = gate
+
+    def _take_control(self, entry: TaskEntry) -> e.ControlTaken | None:
+        """What the task wants done with the run, noted so that its end carries it to the disk."""
+        control = control_of(entry, self._directory.task(entry.name), self._states)
+        if control is not None:
+            told = {name: getattr(control, name) for name in _TOLD_OF_CONTROL}
+            self._stream.note(e.ControlTaken, **told)
+            reach("runner.control-taken")
+        return control
+
+    def _skip(self, control: e.ControlTaken) -> None:
+        for skip in control.skip:
+            if self._states.get(skip.task) == "pending":
+                self._states[skip.task] = "skipped"
+                reason = skip.reason or f"{control.task} says so"
+                self._stream.note(e.TaskSkipped, task=skip.task, reason=reason)
 
     def _attempt_failed(self, entry: TaskEntry, attempt: int, failed: Failed) -> None:
         failure = failed.failure
@@ -242,6 +332,7 @@ class JobActor(ProcessActor):
             error=failure.error,
             retry_in=pause,
         )
+        reach("runner.attempt-failed")
         self._retry(entry.name, attempt + 1, pause)
 
     def _retry(self, task: str, attempt: int, pause: float) -> None:
@@ -289,6 +380,15 @@ class JobActor(ProcessActor):
                 attempt, failed = self._waiting[task]
                 self._stream.note(e.TaskFailed, **_task_failed(self._entries[task], attempt, failed))
 
+    def _wait_or_get_stuck(self) -> None:
+        """Nothing can go on by itself: a person is asked about the first task whose gate is closed."""
+        task = next((entry.name for entry in self._spec.entries if self._states[entry.name] == "gated"), None)
+        if task is None:
+            self._stuck()
+            return
+        gate = self._gates[task]
+        self._end(e.JobWaiting, task=task, reason=gate.reason, message=gate.message, artifacts=gate.artifacts)
+
     def _stuck(self) -> None:
         waiting = [name for name, state in self._states.items() if state == "pending"]
         message = f"these tasks wait for each other, or for tasks that do not exist: {', '.join(waiting)}"
@@ -297,11 +397,15 @@ class JobActor(ProcessActor):
     def _end(self, kind: type[e.Event], /, **fields: Any) -> None:
         """The run's last event; after its barrier the directory may be elsewhere, so it is tidied before."""
         self._capture.forget_unused_process_log()
-        self._directory.runner_pid.unlink(missing_ok=True)
+        unlink_if_there(self._directory.runner_pid)
         reach("runner.before-end")
         self._stream.end(kind, **fields)
         reach("runner.ended")
         self.stop()
+
+
+_TOLD_OF_A_CHANGE = ("tasks", "files", "action", "code")
+_TOLD_OF_CONTROL = ("task", "skip", "pauses", "message", "artifacts", "faults")
 
 
 def _task_failed(entry: TaskEntry, attempt: int, failed: Failed) -> dict[str, Any]:

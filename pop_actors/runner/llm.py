@@ -24,9 +24,10 @@ from pop_actors.actors.process_actor import Ref
 from pop_actors.core.chat import ChatReply, ChatRequest
 from pop_actors.core.job_spec import LlmOverride
 from pop_actors.core.messages import Chat
-from pop_actors.errors import CallFailed, Refused, Unavailable
+from pop_actors.errors import DISK_FULL, CallFailed, Refused, Unavailable
 from pop_actors.runner.clockwork import Deadline
 from pop_actors.runner.context import Fields
+from pop_actors.runner.room import Room
 from pop_actors.storage.fault_points import reach
 
 ASK_AGAIN_SECONDS = 0.1
@@ -145,6 +146,7 @@ class Caller:
     paid: list[dict[str, Any]]
     levels: tuple[Choice, ...]
     override: LlmOverride
+    room: Room
     ordinals: Ordinals = field(default_factory=Ordinals)
 
 
@@ -175,11 +177,16 @@ class Llm:
         """One completion. CallFailed where there is none, or where a structured reply is not what was asked for."""
         wish = Choice(provider or self._provider, model, temperature, max_tokens)
         call = _Call(self._caller, wish, messages, response_format, stop, timeout)
-        while True:
-            try:
-                return call.reply(call.send().result(call.patience))
-            except (Unavailable, Refused, TimeoutError) as error:
-                time.sleep(call.pause_after(error))
+        with self._caller.room.wait(self._caller.deadline) as wait:
+            while True:
+                try:
+                    return call.reply(call.send().result(call.patience))
+                except (Unavailable, Refused, TimeoutError) as error:
+                    if call.waits_for_room(error):
+                        wait.pause()
+                        call.begin_again()
+                    else:
+                        time.sleep(call.pause_after(error))
 
     async def achat(
         self,
@@ -198,12 +205,17 @@ class Llm:
 
         wish = Choice(provider or self._provider, model, temperature, max_tokens)
         call = _Call(self._caller, wish, messages, response_format, stop, timeout)
-        while True:
-            try:
-                document = await asyncio.wait_for(asyncio.wrap_future(call.send()), call.patience)
-                return call.reply(document)
-            except (Unavailable, Refused, TimeoutError) as error:
-                await asyncio.sleep(call.pause_after(error))
+        with self._caller.room.wait(self._caller.deadline) as wait:
+            while True:
+                try:
+                    document = await asyncio.wait_for(asyncio.wrap_future(call.send()), call.patience)
+                    return call.reply(document)
+                except (Unavailable, Refused, TimeoutError) as error:
+                    if call.waits_for_room(error):
+                        await wait.apause()
+                        call.begin_again()
+                    else:
+                        await asyncio.sleep(call.pause_after(error))
 
 
 class _Call:
@@ -217,7 +229,8 @@ class _Call:
         request = _request(settle((wish, *caller.levels), caller.override), messages, response_format, stop)
         self._ticket = caller.ordinals.take(request)
         seconds = min(timeout or caller.request_timeout, caller.deadline.remaining)
-        self._until = time.monotonic() + seconds
+        self._seconds = seconds
+        self.begin_again()
         self._message = Chat(
             caller.job_id,
             caller.run_id,
@@ -230,6 +243,14 @@ class _Call:
             request,
             seconds,
         )
+
+    def begin_again(self) -> None:
+        """Its time counts from now."""
+        self._until = time.monotonic() + self._seconds
+
+    def waits_for_room(self, error: Exception) -> bool:
+        """Whether the gateway could not write it down, so that it is to be sent again when the disk has room."""
+        return isinstance(error, Refused) and error.code == DISK_FULL and self._caller.deadline.remaining > 0
 
     @property
     def patience(self) -> float:

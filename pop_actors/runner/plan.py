@@ -7,8 +7,9 @@ from typing import Literal
 
 from pop_actors.core.job_spec import TaskEntry
 
-# `waiting`: between two attempts. `passed`: failed, and optional, so that nothing hinges on it.
-State = Literal["pending", "running", "waiting", "done", "skipped", "passed", "failed"]
+# `waiting`: between two attempts. `gated`: done, and nothing is built on it before a person has approved it.
+# `passed`: failed, and optional, so that nothing hinges on it.
+State = Literal["pending", "running", "waiting", "gated", "done", "skipped", "passed", "failed"]
 MET: frozenset[State] = frozenset({"done", "skipped", "passed"})
 AT_WORK: frozenset[State] = frozenset({"running", "waiting"})
 

@@ -1,88 +1,36 @@
 """One attempt of one task, from its letter to its output: load, then stage by stage as `core.stages` says.
 
-Runs in a thread of its own, started by the job. Whatever the task's code does ends in an `Outcome`; an error of the
-runner itself (a full disk, a lost daemon) is raised, and ends the process.
+Runs in a thread of its own, started by the job. Whatever the task's code does ends in an `Outcome`, and so does a disk
+that fails; where it is full, the attempt waits. An error of the runner itself (a lost daemon) is raised, and ends the
+process.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from pop_actors.actors.process_actor import Ref
 from pop_actors.core import events as e
 from pop_actors.core.ids import timestamp
-from pop_actors.core.job_spec import JobSpec, TaskEntry
+from pop_actors.core.job_spec import TaskEntry
 from pop_actors.core.stages import SEED, STAGES, Fail, Finish
 from pop_actors.runner.batch import settled
-from pop_actors.runner.capture import Capture
 from pop_actors.runner.checkpoint import Checkpoint, Line
-from pop_actors.runner.clockwork import Clockwork, Deadline
+from pop_actors.runner.clockwork import Deadline
 from pop_actors.runner.context import Material, Meta, StageContext
-from pop_actors.runner.event_stream import EventStream
-from pop_actors.runner.failures import Failure, failure_from, failure_of, flagged
+from pop_actors.runner.failures import Failure, disk_failed, failure_from, failure_of, flagged
 from pop_actors.runner.forks import here_only
 from pop_actors.runner.json_values import InvalidResult, merged_flags, plain, result_of
 from pop_actors.runner.llm import Caller, Choice, Llm, choice_of_config
 from pop_actors.runner.progress import Progress
+from pop_actors.runner.room import Leaving, Room
 from pop_actors.runner.task_io import FileIndex, TaskIO
 from pop_actors.runner.task_modules import LOAD, Handler, load_stages, target_of
 from pop_actors.runner.task_record import TaskRecord
+from pop_actors.runner.workplace import Begin, Failed, Outcome, Succeeded, Suspended, Workplace
 from pop_actors.storage.fault_points import reach
-from pop_actors.storage.layout import JobDirectory
-
-
-@dataclass(frozen=True, slots=True)
-class Succeeded:
-    """`milliseconds` over all attempts of this run; `output` is the task's final one."""
-
-    output: Any
-    milliseconds: float
-    refinements: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    failure: Failure
-    milliseconds: float
-    refinements: int
-
-
-@dataclass(frozen=True, slots=True)
-class Suspended:
-    """The attempt stopped at a stage boundary, and will go on there."""
-
-
-Outcome = Succeeded | Failed | Suspended
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """What the attempts of a job's process share. `suspending` is set when no further stage is to start."""
-
-    spec: JobSpec
-    directory: JobDirectory
-    epoch: int
-    seed: Any
-    stream: EventStream
-    gateway: Ref
-    capture: Capture
-    clockwork: Clockwork
-    suspending: threading.Event
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """How an attempt begins. `is_new`: it was not under way before this process. `overdue`: the stage whose time was
-    over when the daemon ended the process before."""
-
-    attempt: int
-    is_new: bool = True
-    overdue: e.StageStarted | None = None
 
 
 class Attempt:
@@ -97,6 +45,13 @@ class Attempt:
         self._upstream = upstream
         self._record = TaskRecord(place.directory, spec, entry, begin.attempt, list(upstream))
         self._index = FileIndex(lambda kind, name: self._note(e.FileWritten, kind=kind, name=name))
+        self._room = Room(
+            place.suspending,
+            lambda: self._report(e.TaskHeld),
+            lambda seconds: self._report(e.TaskReleased, seconds=round(seconds, 3)),
+        )
+        self._progress = Progress(place.seed, (), 0)
+        self._at = LOAD
         pipeline = Choice(spec.llm.provider, spec.llm.model, spec.llm.temperature, spec.llm.max_tokens)
         self._levels = (choice_of_config(entry.config), pipeline)
         self._log = logging.getLogger(f"task.{entry.name}")
@@ -104,11 +59,21 @@ class Attempt:
 
     def run(self) -> Outcome:
         """Do what is left of the attempt."""
-        self._record.open()
         fresh = self._begin.is_new and self._number == 1 and not self._place.spec.resumed
-        self._checkpoint = Checkpoint(self._record.directory.checkpoint, self._place.spec.run_id, fresh=fresh)
+        path, run_id = self._record.directory.checkpoint, self._place.spec.run_id
+        try:
+            self._room.write(self._record.open)
+            self._checkpoint = self._room.write(lambda: Checkpoint(path, run_id, fresh=fresh))
+        except Leaving:
+            return Suspended()
+        except OSError as error:
+            return Failed(disk_failed(error, LOAD), 0.0, 0)
         try:
             return self._run()
+        except Leaving:
+            return Suspended()
+        except OSError as error:  # of the runner's own files: what a task's code raises does not come here
+            return self._give_up(disk_failed(error, self._at))
         finally:
             self._checkpoint.close()
 
@@ -116,9 +81,7 @@ class Attempt:
         if self._begin.is_new:
             self._note(e.TaskStarted, attempt=self._number)
             reach("runner.task-started")
-        else:
-            self._take_up_again()
-        self._progress = Progress(self._place.seed, (), 0)
+        self._take_up_again()
         failure = self._failed_before()
         if failure is not None:
             return self._give_up(failure)
@@ -130,7 +93,8 @@ class Attempt:
         return self._go_through(handlers)
 
     def _take_up_again(self) -> None:
-        """Files of finished stages are announced again: the process may have ended before they were recorded."""
+        """Files of finished stages are announced again: their reports, and that of the attempt itself, may have been
+        lost with the process."""
         for line in self._checkpoint.of_attempt(self._number):
             for kind, name in line.files:
                 self._index.add(kind, name)
@@ -182,6 +146,8 @@ class Attempt:
             failure = self._stage(step.stage, step.round, handlers[step.stage])
             if failure is not None:
                 return self._give_up(failure)
+            if step.stage == "refine":
+                reach("runner.refined")
 
     def _flagged(self, step: Fail) -> Failure:
         if step.reason == "validation":
@@ -195,7 +161,7 @@ class Attempt:
         if deadline.seconds <= 0:
             return flagged(stage, "timeout", f"the task's {self._entry.timeout:g} s were over before this stage")
         paid: list[dict[str, Any]] = []
-        io = TaskIO(self._place.directory, self._entry.name, self._index, deadline)
+        io = TaskIO(self._place.directory, self._entry.name, self._index, deadline, self._room)
         llm = self._llm(stage, number, deadline, paid)
         context = StageContext(self._material(), self._meta(number), io, llm, self._log)
         self._start(stage, number, deadline)
@@ -209,6 +175,9 @@ class Attempt:
                     lambda: here_only(lambda: self._result(stage, handler, context, deadline))
                 )
                 io.close(ok=True)
+        except Leaving:
+            io.close(ok=False)
+            raise
         except BaseException as error:  # noqa: BLE001  (whatever a task's code raises is that task's failure)
             failure = failure_of(error, stage)
             io.close(ok=False)
@@ -241,7 +210,7 @@ class Attempt:
         return Llm(
             Caller(
                 place.gateway, spec.job_id, spec.run_id, place.epoch, self._entry.name, self._number, stage, number,
-                deadline, spec.request_timeout, paid, self._levels, spec.llm_override,
+                deadline, spec.request_timeout, paid, self._levels, spec.llm_override, self._room,
             )
         )  # fmt: skip
 
@@ -260,16 +229,17 @@ class Attempt:
         )  # fmt: skip
 
     def _start(self, stage: str, number: int, deadline: Deadline) -> None:
-        self._place.stream.report(
-            e.StageStarted, task=self._entry.name, stage=stage, round=number, attempt=self._number,
-            timeout=deadline.seconds,
-        )  # fmt: skip
+        self._at = stage
+        self._report(e.StageStarted, stage=stage, round=number, attempt=self._number, timeout=deadline.seconds)
 
     def _finished(self, stage: str, number: int, ms: float, *, ok: bool) -> None:
         self._note(e.StageFinished, stage=stage, round=number, attempt=self._number, ok=ok, ms=ms)
 
     def _note(self, kind: type[e.Event], /, **fields: Any) -> None:
         self._place.stream.note(kind, task=self._entry.name, **fields)
+
+    def _report(self, kind: type[e.Event], /, **fields: Any) -> None:
+        self._place.stream.report(kind, task=self._entry.name, **fields)
 
     def _append(
         self,
@@ -283,22 +253,21 @@ class Attempt:
         calls: list[dict[str, Any]] | None = None,
         failure: Failure | None = None,
     ) -> None:
-        self._checkpoint.append(
-            Line(
-                stage=stage,
-                round=number,
-                ok=failure is None,
-                ms=ms,
-                output=output,
-                flags=flags or {},
-                started_at=started_at,
-                run_id=self._place.spec.run_id,
-                attempt=self._number,
-                files=self._index.take(),
-                calls=calls or [],
-                failure=failure.document() if failure else None,
-            )
+        line = Line(
+            stage=stage,
+            round=number,
+            ok=failure is None,
+            ms=ms,
+            output=output,
+            flags=flags or {},
+            started_at=started_at,
+            run_id=self._place.spec.run_id,
+            attempt=self._number,
+            files=self._index.take(),
+            calls=calls or [],
+            failure=failure.document() if failure else None,
         )
+        self._room.write(lambda: self._checkpoint.append(line))
 
     def _succeed(self) -> Outcome:
         output = self._progress.output
@@ -308,15 +277,21 @@ class Attempt:
             except InvalidResult as error:
                 return self._give_up(failure_of(error, STAGES[-1]))
         path = self._progress.path + self._progress.never_reached()
-        self._record.close_well(output, self._checkpoint.lines, path)
+        self._room.write(lambda: self._record.close_well(output, self._checkpoint.lines, path))
+        self._record.keep_artifacts(self._checkpoint.lines)
         reach("runner.output-written")
         return Succeeded(output, self._checkpoint.milliseconds, self._progress.rounds)
 
     def _give_up(self, failure: Failure) -> Failed:
         last_output = None if self._progress.previous_stage == SEED else self._progress.output
-        name = self._record.close_badly(failure, self._checkpoint.lines, self._progress.path, last_output)
-        self._index.add("logs", name)
-        self._checkpoint.sync()
+        lines, path = self._checkpoint.lines, self._progress.path
+        try:
+            self._index.add(
+                "logs", self._room.write(lambda: self._record.close_badly(failure, lines, path, last_output))
+            )
+            self._room.write(self._checkpoint.sync)
+        except OSError as error:  # papers for people: what went wrong is in the job's log all the same
+            self._log.error("what attempt %d leaves behind could not be written: %s", self._number, error)
         return Failed(failure, self._checkpoint.milliseconds, self._progress.rounds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ import orjson
 from pop_actors.runner.batch import run_batch
 from pop_actors.runner.clockwork import Deadline
 from pop_actors.runner.json_values import InvalidResult, plain
+from pop_actors.runner.room import Room
+from pop_actors.storage import disk
 from pop_actors.storage.files import readable_json, replace, write_all
 from pop_actors.storage.layout import JobDirectory
 
@@ -48,13 +51,14 @@ class FileIndex:
 
 
 class TaskIO:
-    """One stage's door to the job's files. Thread-safe."""
+    """One stage's door to the job's files. Thread-safe. What it writes waits where the disk has no room."""
 
-    def __init__(self, job: JobDirectory, task: str, index: FileIndex, deadline: Deadline) -> None:
+    def __init__(self, job: JobDirectory, task: str, index: FileIndex, deadline: Deadline, room: Room) -> None:
         self._job = job
         self._task = task
         self._index = index
         self._deadline = deadline
+        self._room = room
         self._databases: list[sqlite3.Connection] = []
 
     def write_artifact(self, name: str, content: Any, mode: Mode = "replace") -> Path:
@@ -91,7 +95,7 @@ class TaskIO:
         import sqlite3  # loads a C library that few tasks use
 
         path = self._place("artifacts", DATABASE)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._room.write(lambda: disk.make_folder(path.parent), self._deadline)
         connection = sqlite3.connect(path, timeout=DATABASE_WAIT_SECONDS, check_same_thread=False)
         self._databases.append(connection)
         self._index.add("artifacts", DATABASE)
@@ -120,12 +124,7 @@ class TaskIO:
             raise ValueError(f'mode must be "replace" or "append", not {mode!r}')
         path = self._place(kind, name)
         data = _bytes_of(content, lines=mode == "append")
-        put = replace if mode == "replace" else _append
-        try:
-            put(path, data)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            put(path, data)
+        self._room.write(lambda: _put(path, data, mode), self._deadline)
         self._index.add(kind, path.relative_to(self._job.files(kind)).as_posix())
         return path
 
@@ -151,10 +150,27 @@ def place_inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _append(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+def _put(path: Path, content: bytes, mode: Mode) -> None:
+    put = replace if mode == "replace" else _append
     try:
-        write_all(descriptor, content)
+        put(path, content)
+    except FileNotFoundError:
+        disk.make_folder(path.parent)
+        put(path, content)
+
+
+def _append(path: Path, content: bytes) -> None:
+    """All of it or, where the disk refuses, nothing: what is tried again must not stand there twice. The lock keeps
+    other threads' appends out until that is settled."""
+    descriptor = disk.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        size = os.fstat(descriptor).st_size
+        try:
+            write_all(descriptor, content)
+        except OSError:
+            disk.ftruncate(descriptor, size)
+            raise
     finally:
         os.close(descriptor)
 

@@ -38,7 +38,7 @@ def load_stages(target: str, task: str) -> dict[str, Handler]:
     `target` is `/abs/file.py`, whose functions named as stages are the stages; or `/abs/file.py:function`, where that
     function is the whole task: it is called once, as the stage `ingestion`. LoadFailed where it cannot be.
     """
-    path, function = _split(target)
+    path, function = split_target(target)
     module = _load(path, task)
     if function is None:
         found = {stage: getattr(module, name, None) for stage, name in PYTHON_NAMES.items()}
@@ -57,7 +57,8 @@ def target_of(modules: Mapping[str, str], task: str) -> str:
         raise LoadFailed(f"the task registry has no {task!r}; it has: {', '.join(sorted(modules))}") from None
 
 
-def _split(target: str) -> tuple[Path, str | None]:
+def split_target(target: str) -> tuple[Path, str | None]:
+    """The file of a target, and the function where it names one."""
     path, mark, function = target.rpartition(":")
     if mark and function.isidentifier():
         return Path(path), function

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +84,15 @@ class Catalogue:
         except PipelineInvalid as error:
             raise SeedRejected("invalid_pipeline", f"pipeline {wanted!r}: {error}") from None
 
-    def for_run(self, slug: str, content: bytes) -> ResolvedPipeline:
-        """A run's own copy of pipeline.json against the task registry as it is now. SeedRejected as `pipeline_for`."""
+    def for_run(self, slug: str, content: bytes, path: Path) -> ResolvedPipeline:
+        """A run's own copy of pipeline.json, which lies at `path`, against the task registry as it is now. SeedRejected
+        as `pipeline_for`."""
         registry = self._read_registry()
         if slug not in registry["pipelines"]:
             raise SeedRejected("unknown_pipeline", f"no pipeline {slug!r} in {self._path()} any more")
         try:
-            return self._build(slug, content, self._places(slug, registry["pipelines"][slug]))[0]
+            places = replace(self._places(slug, registry["pipelines"][slug]), pipeline=path)
+            return self._build(slug, content, places)[0]
         except PipelineInvalid as error:
             raise SeedRejected("invalid_pipeline", f"pipeline {slug!r}: {error}") from None
 

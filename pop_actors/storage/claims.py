@@ -1,18 +1,23 @@
 """How a seed leaves pending/: it becomes a job's directory in current/, or an entry of rejected/. Atomic and durable.
 
-A claim links the seed into `current/.claiming-{id}/`, builds the job there, renames it to `current/{id}` and unlinks
-the seed last: until the rename is on disk the seed is still in pending/, and afterwards the same inode in both places
-tells what is left of a claim from a duplicate. (No rename out of pending/: that delays watchdog's next events.)
+A claim links the seed, and what is attached to it, into `current/.claiming-{id}/`, builds the job there, renames it to
+`current/{id}` and unlinks what it was made from last: until the rename is on disk all is still where the user put it,
+and afterwards the same inode in both places tells what is left of a claim from a duplicate. (No rename out of pending/:
+that delays watchdog's next events.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from pop_actors.core.ids import timestamp
 from pop_actors.errors import SeedRejected, StorageError
+from pop_actors.storage import disk
 from pop_actors.storage.fault_points import reach
 from pop_actors.storage.files import readable_json, replace, sync_directory, write_new
 from pop_actors.storage.layout import EVENTS, PIPELINE, REJECTION, SEED, STATUS, JobDirectory, Workspace
@@ -21,6 +26,7 @@ from pop_actors.storage.moves import (
     is_same_file,
     move_to_free_name,
     open_regular,
+    rename_durably,
     sync_file,
     take,
     unlink_if_there,
@@ -33,6 +39,7 @@ __all__ = [
     "SeedFile",
     "attachments",
     "claim",
+    "drop_attached_names",
     "drop_claimed_name",
     "drop_seed",
     "is_taken",
@@ -76,13 +83,14 @@ class SeedFile:
 
 @dataclass(frozen=True, slots=True)
 class JobFiles:
-    """What a new job's directory begins with: its pipeline.json, the first lines of its log, its status, and the names
-    of the files to bring from staging/."""
+    """What a new job's directory begins with: its pipeline.json, the first lines of its log, its status, the names of
+    the files to bring from staging/, and those of its tasks: their folders are made here, with one fsync for all."""
 
     pipeline: bytes
     events: bytes
     status: bytes
     attached: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
 
 
 def read_seed(path: Path, max_bytes: int) -> SeedFile:
@@ -117,11 +125,11 @@ def drop_seed(workspace: Workspace, job_id: str, content: bytes) -> Path:
     unseen = workspace.staging / f".{job_id}-{os.getpid()}-{os.urandom(4).hex()}"
     write_new(unseen, content, durable=True)
     try:
-        os.link(unseen, pending)
+        disk.link(unseen, pending)
     except FileExistsError:
         raise SeedRejected("duplicate_job", f"a seed {job_id} waits already; give this one another id") from None
     finally:
-        os.unlink(unseen)
+        disk.unlink(unseen)
     sync_directory(workspace.pending)
     return pending
 
@@ -136,20 +144,19 @@ def claim(workspace: Workspace, job_id: str, seed: SeedFile, files: JobFiles) ->
     if is_taken(workspace, job_id):
         return _drop_leftover(workspace, job_id)
     undo_claim(workspace, job_id)
-    os.mkdir(building)
+    disk.mkdir(building)
     try:
         _take_unchanged(pending, building / SEED, seed)
         reach("claim.linked")
-        _attach(workspace.staging / job_id, JobDirectory(building), files.attached)
+        _attach(workspace.staging / job_id, JobDirectory(building).files("artifacts"), files.attached)
         reach("claim.attached")
         _build(building, files)
         reach("claim.built")
-        os.rename(building, workspace.current / job_id)
+        rename_durably(building, workspace.current / job_id, "claim.renamed")
     except BaseException:
         undo_claim(workspace, job_id)
         raise
-    reach("claim.renamed")
-    sync_directory(workspace.current)
+    _leave_staging(workspace.staging / job_id, workspace.job(job_id).files("artifacts"))
     _leave_pending(pending, seed)
     reach("claim.unlinked")
     return True
@@ -162,25 +169,38 @@ def undo_claim(workspace: Workspace, job_id: str) -> None:
         return
     artifacts = JobDirectory(building).files("artifacts")
     for name in os.listdir(artifacts) if artifacts.is_dir() else ():
-        staging.mkdir(exist_ok=True)
-        move_to_free_name(artifacts / name, staging, name)
+        if is_same_file(staging / name, artifacts / name):
+            disk.unlink(artifacts / name)
+        else:
+            disk.make_folder(staging)
+            move_to_free_name(artifacts / name, staging, name)
     if (building / SEED).exists() and not os.path.lexists(pending):
         take(building / SEED, pending)
     for name in (SEED, PIPELINE, EVENTS, STATUS):
         unlink_if_there(building / name)
-    for folder in (artifacts, artifacts.parent, building):
+    tasks = JobDirectory(building).tasks
+    for folder in (*(tasks.iterdir() if tasks.is_dir() else ()), tasks, artifacts, artifacts.parent, building):
         if folder.is_dir():
-            folder.rmdir()
+            disk.rmdir(folder)
 
 
 def drop_claimed_name(workspace: Workspace, job_id: str) -> bool:
-    """Remove the seed's name from pending/ where the job of that id was claimed from it. Whether it was."""
+    """Remove the seed's name from pending/ where the job of that id was claimed from it, or it was rejected. Whether it
+    was. (A power cut brings names back that were removed, and nobody fsyncs pending/ for that.)"""
     pending = workspace.seed(job_id)
-    claimed = (workspace.job(job_id).seed, workspace.finished(job_id).seed)
-    if not any(is_same_file(pending, seed) for seed in claimed):
+    settled = (workspace.job(job_id), workspace.finished(job_id), *_rejected(workspace, job_id))
+    claimed = next((job for job in settled if is_same_file(pending, job.seed)), None)
+    if claimed is None:
         return False
+    _leave_staging(workspace.staging / job_id, claimed.files("artifacts"))
     unlink_if_there(pending)
     return True
+
+
+def drop_attached_names(workspace: Workspace, job_id: str) -> None:
+    """Remove from staging/ what the job of that id was claimed with: `drop_claimed_name` may find no seed's name."""
+    for job in (workspace.job(job_id), workspace.finished(job_id), *_rejected(workspace, job_id)):
+        _leave_staging(workspace.staging / job_id, job.files("artifacts"))
 
 
 def reject(workspace: Workspace, job_id: str, reason: str, message: str, now: float) -> Path | None:
@@ -191,14 +211,14 @@ def reject(workspace: Workspace, job_id: str, reason: str, message: str, now: fl
     """
     settle_rejection(workspace, job_id)
     building = workspace.rejected / f"{REJECTING}{job_id}"
-    os.mkdir(building)
+    disk.mkdir(building)
     try:
         take(workspace.seed(job_id), building / SEED)
     except FileNotFoundError:
-        building.rmdir()
+        disk.rmdir(building)
         return None
     except NotASeed:
-        building.rmdir()
+        disk.rmdir(building)
         raise
     reach("reject.linked")
     sync_file(building / SEED)
@@ -218,8 +238,8 @@ def settle_rejection(workspace: Workspace, job_id: str) -> Path | None:
         if (building / SEED).exists() and not os.path.lexists(pending):
             take(building / SEED, pending)
         for entry in os.listdir(building):
-            os.unlink(building / entry)
-        building.rmdir()
+            disk.unlink(building / entry)
+        disk.rmdir(building)
         return None
     if is_same_file(pending, building / SEED):
         unlink_if_there(pending)
@@ -235,6 +255,15 @@ def rejection_document(job_id: str, reason: str, message: str, now: float) -> by
     return readable_json({"jobId": job_id, "reason": reason, "message": message, "rejectedAt": timestamp(now)})
 
 
+def _rejected(workspace: Workspace, job_id: str) -> Iterator[JobDirectory]:
+    """What was rejected under that id, however often."""
+    for number in count(1):
+        directory = workspace.rejected / (job_id if number == 1 else f"{job_id}.{number}")
+        if not os.path.lexists(directory):
+            return
+        yield JobDirectory(directory)
+
+
 def _drop_leftover(workspace: Workspace, job_id: str) -> bool:
     if not drop_claimed_name(workspace, job_id):
         raise SeedRejected("duplicate_job", f"there is a job {job_id} already; give the seed another file name")
@@ -243,11 +272,9 @@ def _drop_leftover(workspace: Workspace, job_id: str) -> bool:
 
 def _leave_pending(pending: Path, seed: SeedFile) -> None:
     """The job stands; a name that cannot be removed now is removed when it is next seen (`drop_claimed_name`)."""
-    try:
+    with contextlib.suppress(OSError):
         if seed.is_still(os.lstat(pending)):
-            os.unlink(pending)
-    except (FileNotFoundError, PermissionError):
-        return
+            disk.unlink(pending)
 
 
 def _take_unchanged(pending: Path, target: Path, seed: SeedFile) -> None:
@@ -255,17 +282,29 @@ def _take_unchanged(pending: Path, target: Path, seed: SeedFile) -> None:
         raise SeedChanged(f"{pending}: has changed since it was read")
 
 
-def _attach(staging: Path, job: JobDirectory, names: tuple[str, ...]) -> None:
+def _attach(staging: Path, artifacts: Path, names: tuple[str, ...]) -> None:
     if not names:
         return
-    artifacts = job.files("artifacts")
-    artifacts.mkdir(parents=True)
+    disk.make_folder(artifacts)
     for name in names:
-        os.rename(staging / name, artifacts / name)
+        try:
+            take(staging / name, artifacts / name)
+        except NotASeed:
+            raise SeedChanged(f"{staging / name}: is no file any more") from None
         sync_file(artifacts / name)
-    sync_directory(artifacts)
-    if not any(os.scandir(staging)):
-        staging.rmdir()
+    for folder in (artifacts, artifacts.parent):
+        sync_directory(folder)
+
+
+def _leave_staging(staging: Path, artifacts: Path) -> None:
+    """What is attached belongs to the job; a name that cannot be removed stays until a start of the service."""
+    with contextlib.suppress(OSError):
+        names = os.listdir(staging)
+        left = [name for name in names if not is_same_file(staging / name, artifacts / name)]
+        for name in set(names) - set(left):
+            disk.unlink(staging / name)
+        if names and not left:
+            disk.rmdir(staging)
 
 
 def _build(building: Path, files: JobFiles) -> None:
@@ -273,6 +312,11 @@ def _build(building: Path, files: JobFiles) -> None:
     write_new(building / PIPELINE, files.pipeline, durable=True)
     write_new(building / EVENTS, files.events, durable=True)
     write_new(building / STATUS, files.status)  # the fold of the log, which is durable; a start writes it anew
+    tasks = JobDirectory(building).tasks
+    disk.mkdir(tasks)
+    for name in files.tasks:
+        disk.mkdir(tasks / name)
+    sync_directory(tasks)
     sync_directory(building)
 
 

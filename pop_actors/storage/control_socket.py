@@ -27,9 +27,10 @@ def fits(path: Path) -> bool:
 def find(state: Path) -> Path:
     """popctl: the socket of the daemon of this workspace, whether or not one runs."""
     try:
-        return Path(os.fsdecode((state / POINTER).read_bytes().strip()))
-    except (FileNotFoundError, NotADirectoryError):
+        noted = (state / POINTER).read_bytes().strip()
+    except OSError:
         return state / SOCKET
+    return Path(os.fsdecode(noted)) if noted.startswith(b"/") and b"\0" not in noted else state / SOCKET
 
 
 def take(state: Path, configured: str | None, runtime_dir: str | None, temporary: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import orjson
 
 from pop_actors.errors import Damaged
+from pop_actors.storage import disk
 
+TEMPORARY = ".popd-tmp-"
 READABLE = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
@@ -18,11 +21,17 @@ def readable_json(document: Any) -> bytes:
     return orjson.dumps(document, option=READABLE)
 
 
-def write_all(descriptor: int, content: bytes) -> None:
-    """Write every byte; os.write alone may write fewer (a full disk then fails on the rest)."""
+def write_all(descriptor: int, content: bytes, offset: int | None = None) -> None:
+    """Write every byte, at `offset` where one is given; one write alone may write fewer (a full disk then fails on the
+    rest)."""
     view = memoryview(content)
     while view:
-        view = view[os.write(descriptor, view) :]
+        if offset is None:
+            written = disk.write(descriptor, view)
+        else:
+            written = disk.pwrite(descriptor, view, offset)
+            offset += written
+        view = view[written:]
 
 
 def replace(path: Path | str, content: bytes, *, durable: bool = False) -> None:
@@ -31,16 +40,16 @@ def replace(path: Path | str, content: bytes, *, durable: bool = False) -> None:
     `durable` also fsyncs the file before the rename; the rename itself is durable after `sync_directory`.
     The temporary file is removed when anything fails.
     """
-    temporary = f"{path}.tmp-{os.getpid()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    temporary = f"{path}{TEMPORARY}{os.getpid()}"
+    descriptor = disk.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         try:
             write_all(descriptor, content)
             if durable:
-                os.fsync(descriptor)
+                disk.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.rename(temporary, path)
+        disk.rename(temporary, path)
     except BaseException:
         _unlink_quietly(temporary)
         raise
@@ -49,7 +58,7 @@ def replace(path: Path | str, content: bytes, *, durable: bool = False) -> None:
 def write_first(path: Path | str, content: bytes) -> None:
     """Write a file that nobody relies on before a later step says so: in place, which costs no rename and, where the
     file was there, frees no inode (ext4 searches past each freed one for minutes)."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    descriptor = disk.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         write_all(descriptor, content)
     finally:
@@ -57,23 +66,37 @@ def write_first(path: Path | str, content: bytes) -> None:
 
 
 def write_new(path: Path | str, content: bytes, *, durable: bool = False) -> None:
-    """Write a file nobody reads before its directory is published; FileExistsError where it is there already."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    """Write a file nobody reads before its directory is published; FileExistsError where it is there already. It is
+    removed when anything fails."""
+    descriptor = disk.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
-        write_all(descriptor, content)
-        if durable:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        try:
+            write_all(descriptor, content)
+            if durable:
+                disk.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        _unlink_quietly(path)
+        raise
 
 
 def sync_directory(path: Path | str) -> None:
     """Make the names in a folder durable: files created in it, renamed into it or out of it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        disk.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def drop_temporaries(folder: Path | str) -> None:
+    """Remove, in this folder, what `replace` left half done when other processes were killed. To be called when those
+    that write there are dead."""
+    for name in os.listdir(folder):
+        _, mark, pid = name.rpartition(TEMPORARY)
+        if mark and pid.isdecimal() and int(pid) != os.getpid():
+            _unlink_quietly(os.path.join(folder, name))
 
 
 def read_json(path: Path | str) -> Any:
@@ -86,8 +109,7 @@ def read_json(path: Path | str) -> Any:
         raise Damaged(f"{path}: not JSON: {error}") from None
 
 
-def _unlink_quietly(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
+def _unlink_quietly(path: Path | str) -> None:
+    """The error that made it necessary is the one to be told."""
+    with contextlib.suppress(OSError):
+        disk.unlink(path)

@@ -18,7 +18,7 @@ from pop_actors.storage.fault_points import reach
 from pop_actors.storage.files import replace, sync_directory
 from pop_actors.storage.jsonl import AppendLog, read_backwards
 from pop_actors.storage.layout import REJECTION, JobDirectory, Workspace
-from pop_actors.storage.moves import move_to_free_name, unlink_if_there
+from pop_actors.storage.moves import move_to_free_name, rename_durably, unlink_if_there
 
 LINES_SEARCHED = 1000
 
@@ -74,23 +74,27 @@ def reject_job(workspace: Workspace, job_id: str, reason: str, message: str, now
 
 def reopen(workspace: Workspace, job_id: str) -> JobDirectory:
     """Bring a finished job back to current/, for a new run. Until its log says so (JobRestarted), a start of the
-    service finishes it again. StorageError where it is not in complete/, or current/ has the id."""
+    service finishes it again.
+
+    OSError where the disk refuses: it is in complete/ as before. StorageError where it is not there, or current/ has
+    the id.
+    """
     source, target = workspace.finished(job_id), workspace.job(job_id)
     if os.path.lexists(target.path):
         raise StorageError(f"{target.path}: is there already")
     try:
-        os.rename(source.path, target.path)
+        rename_durably(source.path, target.path, "reopen.renamed")
     except FileNotFoundError:
         raise StorageError(f"{source.path}: no such finished job") from None
-    reach("reopen.renamed")
-    sync_directory(workspace.current)
-    sync_directory(workspace.complete)
     return target
 
 
 def _append_run_lines(runs: Path, lines: Sequence[dict[str, Any]], *, recovering: bool) -> None:
+    is_new = not (runs.exists() and runs.stat().st_size)
     log = AppendLog(runs)  # cuts a torn end, so that what the search finds is whole
     try:
+        if is_new:
+            sync_directory(runs.parent)
         known = _recorded(runs, lines) if recovering else frozenset()
         missing = [line for line in lines if line["pipelineId"] not in known]
         if missing:
@@ -108,7 +112,7 @@ def _recorded(runs: Path, lines: Sequence[dict[str, Any]]) -> Collection[str]:
     for number, line in enumerate(read_backwards(runs)):
         if line.get("pipelineId") in wanted:
             found.add(line["pipelineId"])
-        if found == wanted or (number >= LINES_SEARCHED and line.get("finishedAt", "") < oldest):
+        if found == wanted or (number >= LINES_SEARCHED and str(line.get("finishedAt", "")) < oldest):
             break
     return found
 
@@ -119,6 +123,7 @@ def _move_to_complete(workspace: Workspace, job: FinishedJob) -> None:
         return  # moved already
     replace(source.status, job.status, durable=True)
     unlink_if_there(source.runner_pid)
+    sync_directory(source.path)  # no start looks into complete/, to find an older status there
     reach("finish.status-written")
     move_to_free_name(source.path, workspace.complete, job.job_id)
     reach("finish.renamed")

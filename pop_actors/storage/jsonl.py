@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,7 +14,10 @@ from typing import Any
 import orjson
 
 from pop_actors.errors import Damaged
+from pop_actors.storage import disk
 from pop_actors.storage.files import write_all
+
+UNSYNCED_BYTES = 4 * 1024 * 1024  # what is kept to be written again; beyond it, an append syncs first
 
 
 def json_line(document: Any) -> bytes:
@@ -23,31 +29,55 @@ class AppendLog:
     """A log opened for appending; one process writes it at a time.
 
     A line is written by one `write` to an O_APPEND descriptor, so a kill leaves at most a torn end. `path` is where it
-    was opened: the descriptor follows the file when its directory is renamed.
+    was opened: the descriptor follows the file when its directory is renamed. One thread appends; another may sync.
+
+    After a failed fsync the kernel may hold the pages for clean, and the next one succeeds without them. So what is not
+    known to be on disk is kept, and written again, at its place, before the next sync.
     """
 
     def __init__(self, path: Path | str, *, fresh: bool = False) -> None:
         """Open or create it; with `fresh`, FileExistsError where it exists. Else a torn last line is cut off."""
         self.path = Path(path)
         mode = os.O_EXCL if fresh else 0
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | mode, 0o644)
+        self._syncing = threading.Lock()
+        self._unsynced = _Unsynced()
+        self._last_sync_failed = False
+        self._refused_at: int | None = None
+        self._descriptor = disk.open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | mode)
         if not fresh:
-            cut_torn_end(self._descriptor)
+            try:
+                cut_torn_end(self._descriptor)
+            except BaseException:
+                self.close()
+                raise
 
     def append(self, documents: Sequence[Any]) -> int:
         """Append each as a line; the offset in bytes at which the first begins. OSError leaves no half line behind."""
+        self._cut_what_was_refused()
+        if self._unsynced.bytes > UNSYNCED_BYTES:
+            self.sync()
         offset = os.fstat(self._descriptor).st_size
         lines = b"".join(map(json_line, documents))
         try:
             write_all(self._descriptor, lines)
         except OSError:
-            os.ftruncate(self._descriptor, offset)
+            self._refused_at = offset
+            with contextlib.suppress(OSError):  # a disk that refuses this too is asked again before the next line
+                self._cut_what_was_refused()
             raise
+        self._unsynced.add(offset, lines)
         return offset
 
     def sync(self) -> None:
-        """Return once everything appended is on disk."""
-        os.fdatasync(self._descriptor)
+        """Return once everything appended is on disk. OSError where the disk refuses: call it again."""
+        with self._syncing:
+            end = os.fstat(self._descriptor).st_size
+            if self._last_sync_failed:
+                self._write_again()
+            self._last_sync_failed = True
+            disk.fdatasync(self._descriptor)
+            self._last_sync_failed = False
+            self._unsynced.forget(end)
 
     def read_line(self, offset: int) -> Any:
         """The document whose line begins at `offset`."""
@@ -66,8 +96,47 @@ class AppendLog:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _cut_what_was_refused(self) -> None:
+        if self._refused_at is not None:
+            disk.ftruncate(self._descriptor, self._refused_at)
+            self._refused_at = None
+
+    def _write_again(self) -> None:
+        """Make the pages dirty once more. By a descriptor of its own: one with O_APPEND writes at the end only."""
+        descriptor = disk.open_file(f"/proc/self/fd/{self._descriptor}", os.O_WRONLY)
+        try:
+            for offset, lines in self._unsynced.parts():
+                write_all(descriptor, lines, offset)
+        finally:
+            os.close(descriptor)
+
     def __repr__(self) -> str:
         return f"AppendLog({str(self.path)!r}{', closed' if self._descriptor < 0 else ''})"
+
+
+class _Unsynced:
+    """What was appended and is not known to be on disk: (offset, lines), oldest first. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._lock = threading.Lock()
+        self._parts: deque[tuple[int, bytes]] = deque()
+
+    def add(self, offset: int, lines: bytes) -> None:
+        with self._lock:
+            self._parts.append((offset, lines))
+            self.bytes += len(lines)
+
+    def forget(self, end: int) -> None:
+        """Everything before byte `end` of the file is on disk."""
+        with self._lock:
+            while self._parts and self._parts[0][0] < end:
+                _, lines = self._parts.popleft()
+                self.bytes -= len(lines)
+
+    def parts(self) -> list[tuple[int, bytes]]:
+        with self._lock:
+            return list(self._parts)
 
 
 def cut_torn_end(descriptor: int) -> int:
@@ -82,7 +151,7 @@ def cut_torn_end(descriptor: int) -> int:
             break
         end = start
     if end < size:
-        os.ftruncate(descriptor, end)
+        disk.ftruncate(descriptor, end)
     return size - end
 
 
@@ -139,9 +208,11 @@ def _backwards(descriptor: int) -> Iterator[Any]:
 
 
 def _loads_or_none(line: bytes) -> Any:
+    """None for a line that is broken, or no object, as every line of a log is."""
     if not line:
         return None
     try:
-        return orjson.loads(line)
+        document = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
+    return document if isinstance(document, dict) else None

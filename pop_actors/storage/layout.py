@@ -69,6 +69,11 @@ class Workspace:
         return self.state / "popd.lock"
 
     @property
+    def marker(self) -> Path:
+        """Says which format this workspace has."""
+        return self.state / "workspace.json"
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """Every folder popd makes where it is missing."""
         return (self.staging, self.pending, self.current, self.complete, self.rejected, self.state)
@@ -120,8 +125,12 @@ class JobDirectory:
     def runner_pid(self) -> Path:
         return self.path / RUNNER_PID
 
+    @property
+    def tasks(self) -> Path:
+        return self.path / "tasks"
+
     def task(self, name: str) -> TaskDirectory:
-        return TaskDirectory(self.path / "tasks" / name)
+        return TaskDirectory(self.tasks / name)
 
     def files(self, kind: str) -> Path:
         """`kind` is artifacts, logs or tmp."""

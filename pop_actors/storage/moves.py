@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from itertools import count
 from pathlib import Path
 
 from pop_actors.errors import StorageError
+from pop_actors.storage import disk
+from pop_actors.storage.fault_points import reach
+from pop_actors.storage.files import sync_directory, write_all
 
 # Where a hard link is not to be had: another user's file under fs.protected_hardlinks, another file system, no links.
 _NO_LINK = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP}
@@ -26,14 +28,14 @@ def take(source: Path, target: Path) -> os.stat_result:
     FileExistsError where `target` is there, FileNotFoundError where `source` is not, NotASeed where it is no file.
     """
     try:
-        os.link(source, target, follow_symlinks=False)
+        disk.link(source, target)
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise
         return _copy(source, target)
     taken = os.lstat(target)
     if not stat.S_ISREG(taken.st_mode):
-        os.unlink(target)
+        disk.unlink(target)
         raise NotASeed(f"{source}: is not a file")
     return taken
 
@@ -53,12 +55,19 @@ def open_regular(path: Path) -> int:
 
 
 def _copy(source: Path, target: Path) -> os.stat_result:
-    with open(open_regular(source), "rb") as reader, open(target, "xb") as writer:
+    with open(open_regular(source), "rb") as reader:
         original = os.fstat(reader.fileno())
-        shutil.copyfileobj(reader, writer, 1 << 20)
-        writer.flush()
-        os.fchmod(writer.fileno(), stat.S_IMODE(original.st_mode))
-        os.utime(writer.fileno(), ns=(original.st_atime_ns, original.st_mtime_ns))
+        writer = disk.open_file(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            while block := reader.read(1 << 20):
+                write_all(writer, block)
+            disk.fchmod(writer, stat.S_IMODE(original.st_mode))
+            disk.utime(writer, ns=(original.st_atime_ns, original.st_mtime_ns))
+        except BaseException:
+            disk.unlink(target)  # a torn copy would pass for the seed
+            raise
+        finally:
+            os.close(writer)
     return original
 
 
@@ -80,7 +89,7 @@ def is_same_file(one: Path, other: Path) -> bool:
 def unlink_if_there(path: Path) -> None:
     """Remove the name; no error where it is gone already."""
     try:
-        os.unlink(path)
+        disk.unlink(path)
     except FileNotFoundError:
         return
 
@@ -89,9 +98,25 @@ def sync_file(path: Path) -> None:
     """Make the content of a file durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        disk.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def rename_durably(source: Path, target: Path, point: str) -> None:
+    """Rename a directory, and return when that is on disk. OSError where the disk refuses: then it is where it was, so
+    that it can be tried again; only where that is refused too it stays at `target`, until a start of the service.
+
+    `point` is the fault point between the rename and its fsyncs.
+    """
+    disk.rename(source, target)
+    try:
+        reach(point)
+        for folder in dict.fromkeys((target.parent, source.parent)):
+            sync_directory(folder)
+    except OSError:
+        disk.rename(target, source)
+        raise
 
 
 def move_to_free_name(source: Path, folder: Path, name: str) -> Path:
@@ -105,7 +130,7 @@ def move_to_free_name(source: Path, folder: Path, name: str) -> Path:
         if os.path.lexists(target):
             continue
         try:
-            os.rename(source, target)
+            disk.rename(source, target)
         except OSError as error:
             if error.errno not in _NAME_TAKEN:
                 raise

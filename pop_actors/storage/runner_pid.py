@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pop_actors.storage.files import write_first
+from pop_actors.storage.moves import unlink_if_there
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_FIELD = 22
@@ -44,8 +45,20 @@ def kill_left_behind(path: Path, timeout: float) -> int | None:
         return None
     pid, start, written = named
     killed = _kill(pid, start, written, timeout)
-    path.unlink(missing_ok=True)
+    unlink_if_there(path)
     return pid if killed else None
+
+
+def process_left_behind(path: Path) -> int | None:
+    """The process a runner.pid names, where it is still that one; nothing is done to it."""
+    try:
+        named = _read(path)
+        process = _look_at(named[0]) if named is not None and 1 < named[0] <= LARGEST_PID else None
+    except OSError:
+        return None
+    if named is None or process is None or not _is_the_one(process, named[1], named[2]):
+        return None
+    return process.pid
 
 
 def _read(path: Path) -> tuple[int, int | None, float] | None:

@@ -19,18 +19,21 @@ from pop_actors.core.observations import Gauges
 from pop_actors.core.seed import parse_seed
 from pop_actors.core.states import is_job_state
 from pop_actors.core.status import Document, summary
-from pop_actors.errors import Refused, SeedRejected
+from pop_actors.errors import DISK_FULL, Refused, SeedRejected
 from pop_actors.storage.catalogue import Catalogue
 from pop_actors.storage.claims import drop_seed
 from pop_actors.storage.files import read_json
 from pop_actors.storage.jsonl import read_last_lines
 from pop_actors.storage.layout import FILE_KINDS, JobDirectory
+from pop_actors.storage.refusals import is_no_room
 from pop_actors.system import messages as m
 from pop_actors.system.board import Board
+from pop_actors.system.disk_watch import REASONS, space_of
 
 ASK_SECONDS = 10.0
 STOP_SECONDS = 15.0
 MOST_RUNS = 10_000
+OPERATOR = "operator"
 
 
 class DaemonControl:
@@ -55,6 +58,7 @@ class DaemonControl:
         self._board = board
         self._catalogue = catalogue
         self._scheduler = registry.ref(m.SCHEDULER)
+        self._status_writer = registry.ref(m.STATUS_WRITER)
         self._registry = registry
         self._tree = tree
         self._gateway = gateway
@@ -113,7 +117,8 @@ class DaemonControl:
         return {
             "state": "running" if not self.unready() else "degraded",
             "unready": self.unready(),
-            "claiming": self._board.claims_seeds,
+            "claiming": self._board.takes_seeds,
+            "intakePaused": self._why_paused(),
             "jobs": jobs,
             "pendingSeeds": self._board.seed_count(),
             "maxRunning": self._settings.jobs.max_running,
@@ -176,8 +181,14 @@ class DaemonControl:
         """Numbers sampled when metrics are scraped."""
         return {
             "jobs": self._count_jobs(),
+            "damaged_jobs": len(self._damaged()),
             "pending_seeds": self._board.seed_count(),
+            "intake_paused": {OPERATOR: not self._board.claims_seeds, **self._disk_obstacles()},
+            "disk_free_bytes": self._free_bytes(),
             "mailboxes": {address: self._registry.depth(address) for address in m.ACTORS},
+            "mailbox_ages": {address: self._registry.age(address) for address in m.ACTORS},
+            "mailbox_dropped": {**dict.fromkeys(m.ACTORS, 0), **self._registry.undelivered.dropped()},
+            "mailbox_refused": {**dict.fromkeys(m.ACTORS, 0), **self._registry.undelivered.refused()},
             "up": {address: self._registry.find(address) is not None for address in m.ACTORS},
         }
 
@@ -202,6 +213,9 @@ class DaemonControl:
             drop_seed(self._workspace, job_id, content)
         except SeedRejected as error:
             raise Refused(error.reason, error.message) from None
+        except OSError as error:
+            code = DISK_FULL if is_no_room(error) else "disk_error"
+            raise Refused(code, f"the seed could not be written: {error.strerror}; see to the disk") from None
         return job_id
 
     def stop(self, job_id: str) -> None:
@@ -209,6 +223,29 @@ class DaemonControl:
 
     def restart(self, job_id: str, from_task: str | None, only: bool) -> dict[str, Any]:
         answer: dict[str, Any] = self._scheduler.ask(m.RestartJob(job_id, from_task, only), ASK_SECONDS)
+        return answer
+
+    def repair(self, job_id: str | None) -> Document:
+        if job_id is not None:
+            return {"repaired": [self._repair(job_id)], "failed": []}
+        repaired, failed = [], []
+        for document in self._damaged():
+            try:
+                repaired.append(self._repair(document["id"]))
+            except Refused as error:
+                failed.append({"id": document["id"], "message": error.message})
+        return {"repaired": repaired, "failed": failed}
+
+    def _repair(self, job_id: str) -> Document:
+        answer: Document = self._status_writer.ask(m.RepairJob(job_id), ASK_SECONDS)
+        return answer
+
+    def _damaged(self) -> list[Document]:
+        """Jobs that were set aside when the service started."""
+        return [document for document in self._board.jobs() if document.get("damaged")]
+
+    def decide_gate(self, job_id: str, approve: bool, note: str, task: str | None) -> Document:
+        answer: Document = self._scheduler.ask(m.DecideGate(job_id, approve, note, task), ASK_SECONDS)
         return answer
 
     def pause_claiming(self) -> None:
@@ -225,6 +262,22 @@ class DaemonControl:
 
     def _set_claiming(self, *, on: bool) -> None:
         self._scheduler.ask(m.SetClaiming(on), ASK_SECONDS)
+
+    def _why_paused(self) -> str | None:
+        """Why no seed is claimed now."""
+        if self._board.disk_obstacle is not None:
+            return f"{self._board.disk_obstacle.reason}: {self._board.disk_obstacle.message}"
+        return None if self._board.claims_seeds else "an operator has paused it; popctl resume lets it go on"
+
+    def _disk_obstacles(self) -> dict[str, bool]:
+        obstacle = self._board.disk_obstacle
+        return {reason: obstacle is not None and obstacle.reason == reason for reason in REASONS}
+
+    def _free_bytes(self) -> int:
+        try:
+            return space_of(self._settings.data_dir).free_bytes
+        except OSError:
+            return 0
 
     def _count_jobs(self) -> dict[str, int]:
         counts: dict[str, int] = {}

@@ -1,7 +1,8 @@
 """The supervisor of job processes: one child a run, restarted where it crashes, given up where it crashes too often.
 
 The scheduler tells it what to start and end. It ends a process whose stage outlives its timeout, since a stage stuck in
-C code cannot be ended from within. What it does is noted in the job's log before a successor reads it.
+C code cannot be ended from within, and a job that uses more than it may. What it does is noted in the job's log before
+a successor reads it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from pop_actors.actors import supervision_messages as supervision
 from pop_actors.actors.child import ChildSpec, ExitReason, Starter
+from pop_actors.actors.policy import Policy
 from pop_actors.actors.process_actor import Ref
 from pop_actors.actors.process_child import ProcessChild, process
 from pop_actors.actors.process_host import ProcessHost
@@ -25,15 +27,22 @@ from pop_actors.core import events as e
 from pop_actors.core import observations as seen
 from pop_actors.core.ids import timestamp
 from pop_actors.core.messages import Stop
+from pop_actors.errors import Refused
+from pop_actors.storage.fault_points import lasting
+from pop_actors.storage.layout import Workspace
 from pop_actors.system import messages as m
 from pop_actors.system.board import Board
+from pop_actors.system.crash_streaks import CrashStreaks
 from pop_actors.system.gateway.messages import JobGone
+from pop_actors.system.job_limits import limits_of
+from pop_actors.system.job_watch import JobWatch, OverLimit
 from pop_actors.system.stage_deadlines import StageDeadlines
 
 ENTRY = "pop_actors.runner.job:JobActor"
-RESTARTS = Backoff(minimum=0.1, maximum=10.0)
 LOOK_SECONDS = 0.25
 STOP_SECONDS = 5.0
+LOOKS_PER_DEADLINE = 6
+MOST_HEARTBEAT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +50,23 @@ class _Look:
     """Jobs → itself: time to look for stages that are overdue."""
 
 
+@dataclass(frozen=True, slots=True)
+class _CrashNoted:
+    """Status-writer → jobs: a job's crash is in its log, and all that came before it."""
+
+    job_id: str
+    reason: ExitReason
+
+
 class Jobs(Supervisor):
     """A dynamic supervisor with a restart budget for each job."""
+
+    mailbox_policy = "block"  # an order to start or end a job comes once
 
     def __init__(
         self,
         settings: JobsSettings,
+        workspace: Workspace,
         host: ProcessHost,
         board: Board,
         feed: seen.Feed,
@@ -55,11 +75,13 @@ class Jobs(Supervisor):
         scheduler: Ref,
         gateway: Ref,
     ) -> None:
-        policy = supervision.Policy(
+        policy = Policy(
             dynamic=True,
             intensity_scope="child",
             max_restarts=settings.max_restarts,
             period_seconds=settings.restart_period_seconds,
+            heartbeat_seconds=min(MOST_HEARTBEAT_SECONDS, settings.heartbeat_deadline_seconds / LOOKS_PER_DEADLINE),
+            heartbeat_deadline=settings.heartbeat_deadline_seconds,
         )
         super().__init__((), timers=timers, policy=policy, feed=feed, prefix=f"{m.JOBS}/", label="job")
         self._settings = settings
@@ -69,7 +91,13 @@ class Jobs(Supervisor):
         self._scheduler = scheduler
         self._gateway = gateway
         self._deadlines = StageDeadlines()
-        self._forget_deadlines = feed.add(self._deadlines.on_observation)
+        self._observations = feed
+        self._streaks = CrashStreaks()
+        self._stop_listening = [feed.add(heard.on_observation) for heard in (self._deadlines, self._streaks)]
+        self._limits = limits_of(settings)
+        self._watch = JobWatch(self._limits, workspace, self._pids, self.put)
+        self._backoff = Backoff(minimum=0.1, maximum=10.0, reset_after=settings.restart_period_seconds)
+        self._doomed: dict[str, e.ErrorInfo] = {}
         self._noted: dict[str, Future[Any]] = {}
         self._ending: set[str] = set()
         self._is_looking = False
@@ -78,14 +106,19 @@ class Jobs(Supervisor):
             m.EndJob: self._end_job,
             m.SchedulerUp: self._tell_what_runs,
             _Look: self._look,
+            _CrashNoted: self._crash_noted,
+            OverLimit: self._over_limit,
         }
 
     def on_start(self) -> None:
         super().on_start()
+        self._watch.start()
         self._scheduler.tell(m.JobsUp())
 
     def on_stop(self) -> None:
-        self._forget_deadlines()
+        for stop_listening in self._stop_listening:
+            stop_listening()
+        self._watch.stop()
         super().on_stop()
 
     def receive(self, message: Any) -> object:
@@ -106,27 +139,42 @@ class Jobs(Supervisor):
                     kind="process",
                     shutdown=self._settings.shutdown_grace_seconds,
                     stop_message=Stop(suspend=True),
-                    backoff=RESTARTS,
+                    backoff=self._backoff,
                     first_epoch=message.epoch,
                 )
             )
         )
-        started.add_done_callback(lambda done: self._refused(job_id) if done.exception() else None)
+        started.add_done_callback(lambda done: self._refused(job_id, done.exception()))
         self._look_later()
+        self._watch.wake()
 
-    def _refused(self, job_id: str) -> None:
-        if self.running(job_id) is None:
+    def _pids(self) -> dict[str, int | None]:
+        """The process of each job, None where it is still to come; for the watch's thread."""
+        running = {job_id: self.running(job_id) for job_id in list(self._machine.children)}
+        return {job_id: None if child is None else child.pid for job_id, child in running.items()}
+
+    def _refused(self, job_id: str, error: BaseException | None) -> None:
+        """One that was launched and did not get ready is heard of as of any exit."""
+        was_launched = isinstance(error, Refused) and error.code in {"start_failed", "terminated"}
+        if error is not None and not was_launched and self.running(job_id) is None:
             self._scheduler.tell(m.JobEnded(job_id, gave_up=True))
 
     def _starter(self, message: m.StartJob) -> Starter:
         spec = message.spec
 
         def arguments(epoch: int) -> dict[str, Any]:
+            self._board.give_epoch(spec.job_id, epoch)
             again = epoch > message.epoch or spec.resumed
-            told = {"resumed": again, "fault_point": None if again else spec.fault_point}
+            told = {"resumed": again, "fault_point": lasting(spec.fault_point) if again else spec.fault_point}
             return {"spec": spec.model_copy(update=told).model_dump(mode="json")}
 
-        return process(self._host, ENTRY, arguments, after=lambda: self._noted.pop(spec.job_id, None))
+        return process(
+            self._host,
+            ENTRY,
+            arguments,
+            after=lambda: self._noted.pop(spec.job_id, None),
+            limits=self._limits.kernel_limits,
+        )
 
     def _end_job(self, message: m.EndJob) -> None:
         if self.running(message.job_id) is None:
@@ -144,34 +192,76 @@ class Jobs(Supervisor):
 
     # What becomes of them
 
-    def on_child_exit(self, spec: ChildSpec, epoch: int, reason: ExitReason, will_restart: bool) -> None:  # noqa: ARG002  (the supervisor's hook)
+    def on_child_exit(self, spec: ChildSpec, epoch: int, reason: ExitReason, will_restart: bool) -> None:
+        overdue = self._deadlines.overdue_task(spec.id) if reason.kind == "timeout" else ""
         self._deadlines.forget(spec.id)
         self._gateway.tell(JobGone(spec.id))
         if reason.is_abnormal:
-            down = e.ProcessDown(at=timestamp(time.time()), cause=reason.kind, detail=reason.detail[-2000:])
-            self._noted[spec.id] = self._status_writer.request(m.Note(spec.id, down))
+            down = e.ProcessDown(
+                at=timestamp(time.time()), cause=reason.kind, detail=reason.detail[-2000:], ended=epoch, task=overdue
+            )
+            noted = self._noted[spec.id] = self._status_writer.request(m.Note(spec.id, down))
+            if will_restart:
+                noted.add_done_callback(lambda _: self.put(_CrashNoted(spec.id, reason)))
         if not will_restart:
             self._noted.pop(spec.id, None)
-            if spec.id in self._ending or not reason.is_abnormal:
+            self._streaks.forget(spec.id)
+            doom = self._doomed.pop(spec.id, None)
+            if doom is not None and reason.is_abnormal:
+                self._fail(spec.id, doom)
+            elif spec.id in self._ending or not reason.is_abnormal:
                 self._ending.discard(spec.id)
                 self._scheduler.tell(m.JobEnded(spec.id, gave_up=False))
 
     def on_give_up(self, spec: ChildSpec, epoch: int, reason: ExitReason) -> None:  # noqa: ARG002  (the same)
-        """The budget is spent: the job is in error, and its slot is free."""
-        document = self._board.job(spec.id) or {}
+        """The budget is spent."""
         message = (
             f"its process ended more than {self._settings.max_restarts} times in "
             f"{self._settings.restart_period_seconds:g} s, last: {reason}"
         )
+        self._fail(spec.id, e.ErrorInfo(name="ProcessCrashed", message=message))
+
+    def _crash_noted(self, message: _CrashNoted) -> None:
+        """Give up on a job that crashes too slowly for the budget, but always before it gets anywhere."""
+        if self._streaks.crashed(message.job_id) <= self._settings.max_restarts:
+            return
+        words = (
+            f"its process ended {self._settings.max_restarts + 1} times before a stage or a task was finished, "
+            f"last: {message.reason}"
+        )
+        self._end_in_error(message.job_id, e.ErrorInfo(name="ProcessCrashed", message=words))
+
+    def _over_limit(self, message: OverLimit) -> None:
+        """A job uses too much. It would do so again, so it is not started again."""
+        child = self.running(message.job_id)
+        if child is None or child.pid != message.pid or message.job_id in self._doomed:
+            return  # that process is gone already
+        self._observations.publish(seen.JobOverLimit(message.job_id, message.excess.resource))
+        self._end_in_error(message.job_id, message.excess.error)
+
+    def _end_in_error(self, job_id: str, error: e.ErrorInfo) -> None:
+        """Kill its process, where there is one now, and let it not come back."""
+        child = self.running(job_id)
+        if isinstance(child, ProcessChild):
+            self._doomed[job_id] = error
+            child.kill(ExitReason("signal", f"SIGKILL: {error.message}"))
+        elif job_id in self._machine.children:
+            self._streaks.forget(job_id)
+            self._fail(job_id, error)
+        self._carry_out(supervision.TerminateChild(job_id))
+
+    def _fail(self, job_id: str, error: e.ErrorInfo) -> None:
+        """The job is in error, and its slot is free."""
+        document = self._board.job(job_id) or {}
         failed = e.JobFailed(
             at=timestamp(time.time()),
             task=document.get("current") or "",
             stage=document.get("currentStage") or "",
             reason="crashed",
-            error=e.ErrorInfo(name="ProcessCrashed", message=message),
+            error=error,
         )
-        noted = self._status_writer.request(m.Note(spec.id, failed))
-        noted.add_done_callback(lambda _: self._scheduler.tell(m.JobEnded(spec.id, gave_up=True)))
+        noted = self._status_writer.request(m.Note(job_id, failed))
+        noted.add_done_callback(lambda _: self._scheduler.tell(m.JobEnded(job_id, gave_up=True)))
 
     # Timeouts that only the outside can enforce
 

@@ -185,10 +185,42 @@ class RestartJob:
 
 
 @dataclass(frozen=True, slots=True)
+class RepairJob:
+    """Operator → status-writer, asked: put a damaged job's files right. The answer is {id, state, done, copies}."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRepaired:
+    """Status-writer → scheduler: a job that was set aside can be used again; it goes on unless it has ended."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecideGate:
+    """Operator → scheduler, asked: let a job that waits at a gate go on, or end it. The answer is {id, state}.
+
+    `task` says whose gate it is meant for; None: whichever is closed now.
+    """
+
+    job_id: str
+    approve: bool
+    note: str = ""
+    task: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SetClaiming:
     """Operator → scheduler: stop or start claiming seeds. Jobs that run go on."""
 
     on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DiskHasRoom:
+    """Disk watch → scheduler: seeds may be claimed again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,10 @@ no I/O beyond asking the catalogue for a pipeline.
 
 from __future__ import annotations
 
-import heapq
 import logging
 import secrets
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +19,20 @@ from pop_actors.actors.process_actor import Ref
 from pop_actors.actors.timers import Timers
 from pop_actors.core import events as e
 from pop_actors.core.ids import run_id, timestamp
+from pop_actors.core.job_spec import JobSpec
+from pop_actors.core.locks import Locks
 from pop_actors.core.restart_plan import tasks_to_reset
+from pop_actors.core.resume_queue import ResumeQueue
+from pop_actors.core.states import ENDED
 from pop_actors.core.status import Document
 from pop_actors.errors import PopError, Refused
 from pop_actors.system import messages as m
 from pop_actors.system.board import Board
+from pop_actors.system.gates import Decided, Gates
+from pop_actors.system.intake import CLAIM_RETRY_SECONDS, Intake
 from pop_actors.system.job_specs import JobSpecs
 
-CLAIM_RETRY_SECONDS = 1.0
+TO_RUN = frozenset({"pending", "running"})
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +48,7 @@ class _Resume:
 class _Start:
     """Scheduler → itself: what had to be noted before this start is on disk."""
 
-    order: m.StartJob
+    spec: JobSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class _FillSlots:
 
 class Scheduler(Actor):
     """Owns the queue of seeds and the slots."""
+
+    mailbox_policy = "block"  # the end of a claim or of a job frees a slot, and comes once
 
     def __init__(
         self,
@@ -70,47 +76,44 @@ class Scheduler(Actor):
         self._max_running = max_running
         self._board = board
         self._specs = specs
-        self._is_complete = is_complete
         self._status_writer = status_writer
         self._jobs = jobs
         self._watcher = watcher
         self._timers = timers
-        self._queue: list[m.Rank] = []
-        self._parked: dict[str, list[m.Rank]] = {}
-        self._held_locks: dict[str, str] = {}
-        self._conflicts: dict[str, tuple[str, ...]] = {}
-        self._to_resume: deque[str] = deque()
-        self._claiming: dict[str, m.Rank] = {}
-        self._claimed_ahead: list[tuple[m.Rank, m.Claimed]] = []
+        self._locks = Locks()
+        self._intake = Intake(board, self._locks, is_complete, status_writer)
+        self._resumes = ResumeQueue(self._locks, self._conflicts)
+        self._gates = Gates(board, status_writer, self.put)
         self._running: set[str] = set()
         self._stopping: dict[str, list[Future[Any]]] = {}
         self._starts_jobs = True
         self._knows_jobs = False
-        self._retry_at = 0.0
         self._all_quiet: list[Future[Any]] = []
         self._handlers: dict[type, Callable[[Any], object]] = {
-            m.SeedFound: self._seed_found,
+            m.SeedFound: self._intake.found,
             m.SeedsFound: self._seeds_found,
-            m.SeedGone: self._seed_gone,
+            m.SeedGone: lambda message: self._board.drop_seed(message.job_id),
             m.Claimed: self._claimed,
             m.ClaimFailed: self._claim_failed,
             m.StatusWriterUp: self._status_writer_up,
             m.JobsUp: self._jobs_up,
             m.JobEnded: self._job_ended,
-            m.JobDeparted: lambda message: self._unpark(message.job_id),
+            m.JobDeparted: lambda message: self._let_go(message.job_id),
             m.StopJob: self._stop_job,
             m.RestartJob: self._restart_job,
+            m.DecideGate: self._decide_gate,
             m.SetClaiming: self._set_claiming,
+            m.DiskHasRoom: lambda _: None,
             m.SuspendAll: self._suspend_all,
-            _Resume: self._resume,
+            m.JobRepaired: lambda message: self._resumes.add(message.job_id),
+            _Resume: lambda message: self._resumes.add(message.job_id),
             _Start: self._start,
+            Decided: self._decided,
             _FillSlots: lambda _: None,
         }
 
     def on_start(self) -> None:
         """Seeds that wait are on the board; what runs, the jobs supervisor tells, now or when it starts."""
-        self._queue = [seed.rank for seed in self._board.seeds()]
-        heapq.heapify(self._queue)
         self._jobs.tell(m.SchedulerUp())
 
     def receive(self, message: object) -> object:
@@ -122,6 +125,7 @@ class Scheduler(Actor):
         return {
             **super().snapshot(),
             "waitingSeeds": self._board.seed_count(),
+            "waitingJobs": len(self._resumes),
             "running": len(self._running),
             "slots": self._max_running,
             "claiming": self._board.claims_seeds,
@@ -129,53 +133,41 @@ class Scheduler(Actor):
 
     # Seeds
 
-    def _seed_found(self, seed: m.SeedFound) -> None:
-        if seed.job_id in self._claiming or self._board.job(seed.job_id) is not None:
-            return
-        known = self._board.seed(seed.job_id)
-        self._board.put_seed(seed)
-        if known is None or known.rank != seed.rank:
-            heapq.heappush(self._queue, seed.rank)
-
     def _seeds_found(self, message: m.SeedsFound) -> None:
         for seed in message.seeds:
-            self._seed_found(seed)
-
-    def _seed_gone(self, message: m.SeedGone) -> None:
-        self._board.drop_seed(message.job_id)
+            self._intake.found(seed)
 
     def _claimed(self, message: m.Claimed) -> None:
         job_id = message.seed.job_id
-        self._claiming.pop(job_id, None)
+        if not self._intake.claimed(message):  # another incarnation had it claimed
+            self._resumes.add(job_id)
         if job_id in self._stopping:
             self._note_stopped(job_id)
-            return
-        heapq.heappush(self._claimed_ahead, (message.seed.rank, message))
 
     def _claim_failed(self, message: m.ClaimFailed) -> None:
-        self._claiming.pop(message.job_id, None)
-        self._unpark(message.job_id)
+        self._intake.failed(message)
+        self._let_go(message.job_id)
         for asker in self._stopping.pop(message.job_id, ()):
             asker.set_exception(Refused("not_found", f"{message.job_id} is no job: {message.why}"))
         if message.retry:
-            self._retry_at = time.monotonic() + CLAIM_RETRY_SECONDS
             self._watcher.tell(m.LookAgain(message.job_id))
             self._timers.after(CLAIM_RETRY_SECONDS, lambda: self.put(_FillSlots()))
 
     def _status_writer_up(self, message: m.StatusWriterUp) -> None:  # noqa: ARG002  (one shape for every handler)
         """Of the claims without an answer some have become jobs, the seeds of the others the watcher is to find anew.
-        Departures may not have been told: whatever waits for a job is looked at again."""
-        claiming, self._claiming = self._claiming, {}
-        for job_id in claiming:
+        Departures may not have been told: whatever waits for a job is looked at again. Nor may it have been told what
+        came of a note: whatever is to run, and is nowhere, is taken up."""
+        for job_id in self._intake.forget_claims():
             if self._board.job(job_id) is not None:
-                self._to_resume.append(job_id)
+                self._resumes.add(job_id)
             else:
-                self._unpark(job_id)
+                self._let_go(job_id)
                 self._watcher.tell(m.LookAgain(job_id))
             if job_id in self._stopping:
                 self._note_stopped(job_id)
-        for job_id in list(self._parked):
-            self._requeue(job_id)
+        self._intake.unpark_all()
+        if self._knows_jobs:
+            self._take_up_unfinished()
 
     # Slots
 
@@ -187,149 +179,116 @@ class Scheduler(Actor):
             return
         while len(self._running) < self._max_running and (self._resume_one() or self._start_one()):
             continue
-        while len(self._claiming) + len(self._claimed_ahead) < self._wanted_claims() and self._claim_one():
-            continue
-
-    def _wanted_claims(self) -> int:
-        if self._to_resume and len(self._running) >= self._max_running:
-            return 0
         free = self._max_running - len(self._running)
-        outranked = len(self._claimed_ahead) if self._is_outranked() else 0
-        return free + self._max_running + outranked
-
-    def _is_outranked(self) -> bool:
-        """Whether a seed that waits comes before every job that was claimed ahead."""
-        seed = self._next_seed()
-        return seed is not None and bool(self._claimed_ahead) and seed.rank < self._claimed_ahead[0][0]
+        if free or not self._resumes.has_turns:
+            self._intake.claim(free, most_ahead=self._max_running)
 
     def _start_one(self) -> bool:
-        if not self._claimed_ahead or (self._board.claims_seeds and self._is_outranked()):
+        claimed = self._intake.next_to_start()
+        if claimed is None:
             return False
-        if any(rank < self._claimed_ahead[0][0] for rank in self._claiming.values()):  # it will be here in a moment
-            return False
-        _, claimed = heapq.heappop(self._claimed_ahead)
         job_id = claimed.seed.job_id
         document = self._board.job(job_id)
         if document is not None and document["state"] == "pending" and job_id not in self._running:
             self._running.add(job_id)
-            self._jobs.tell(m.StartJob(self._specs.fresh(claimed.seed, claimed.run_id), epoch=1))
+            self._order(self._specs.fresh(claimed.seed, claimed.run_id))
         return True
 
     def _resume_one(self) -> bool:
-        job_id = next((job_id for job_id in self._to_resume if self._has_its_locks(job_id)), None)
+        job_id = self._resumes.take()
         if job_id is None:
             return False
-        self._to_resume.remove(job_id)
-        self._held_locks.update(dict.fromkeys(self._conflicts.get(job_id, ()), job_id))
         document = self._board.job(job_id)
-        if document is None or document["state"] not in {"pending", "running"} or job_id in self._running:
+        if document is None or document["state"] not in TO_RUN or job_id in self._running:
+            if job_id not in self._running:
+                self._let_go(job_id)
             return True
         try:
             spec = self._specs.resumed(document)
         except PopError as error:
             self._note(job_id, _cannot_load(error))
-            self._unpark(job_id)
+            self._let_go(job_id)
             return True
         self._running.add(job_id)
-        start = m.StartJob(spec, document["epoch"] + 1)
-        if document["state"] == "pending":
-            self._jobs.tell(start)
+        last = self._board.last_epoch(job_id)
+        if document["state"] == "pending" and last == document["epoch"]:
+            self._order(spec)
         else:
-            lost = e.ProcessDown(at=timestamp(time.time()), cause="lost", detail="the service was down")
+            lost = e.ProcessDown(at=_now(), cause="lost", detail="the service was down", ended=last)
             noted = self._status_writer.request(m.Note(job_id, lost))
-            noted.add_done_callback(lambda _: self.put(_Start(start)))
+            noted.add_done_callback(lambda _: self.put(_Start(spec)))
         return True
 
     def _start(self, message: _Start) -> None:
         """Unless it was ended meanwhile."""
-        if message.order.spec.job_id in self._running:
-            self._jobs.tell(message.order)
+        if message.spec.job_id in self._running:
+            self._order(message.spec)
 
-    def _has_its_locks(self, job_id: str) -> bool:
-        """Whether nobody else holds what a job that waits to go on conflicts over."""
-        return all(self._held_locks.get(lock, job_id) == job_id for lock in self._conflicts.get(job_id, ()))
+    def _order(self, spec: JobSpec) -> None:
+        """Have it started, with an epoch that no process of the job has had."""
+        epoch = self._board.last_epoch(spec.job_id) + 1
+        self._board.give_epoch(spec.job_id, epoch)
+        self._jobs.tell(m.StartJob(spec, epoch))
 
-    def _claim_one(self) -> bool:
-        if not self._board.claims_seeds or time.monotonic() < self._retry_at:
-            return False
-        seed = self._next_seed()
-        if seed is None:
-            return False
-        heapq.heappop(self._queue)
-        self._board.drop_seed(seed.job_id)
-        self._claiming[seed.job_id] = seed.rank
-        self._held_locks.update(dict.fromkeys(seed.conflicts, seed.job_id))
-        now = time.time()
-        self._status_writer.tell(m.Claim(seed, run_id(now, secrets.token_hex(3))))
-        return True
+    def _conflicts(self, job_id: str) -> Sequence[str]:
+        """What a job must not share with another while it is under way."""
+        document = self._board.job(job_id)
+        if document is None:
+            return ()
+        known: Sequence[str] | None = document.get("conflicts")
+        return self._specs.conflicts(job_id) if known is None else known
 
-    def _next_seed(self) -> m.SeedFound | None:
-        """The first in rank that nothing holds back, left in the queue; held ones are parked at what they wait for."""
-        while self._queue:
-            rank = self._queue[0]
-            seed = self._board.seed(rank[2])
-            if seed is not None and seed.rank == rank:
-                obstacle = self._obstacle(seed)
-                if obstacle is None:
-                    return seed
-                self._parked.setdefault(obstacle, []).append(rank)
-            heapq.heappop(self._queue)
-        return None
-
-    def _obstacle(self, seed: m.SeedFound) -> str | None:
-        """The job this seed must wait for, or the job that holds what it conflicts over."""
-        for job_id in seed.depends_on:
-            if not self._is_complete(job_id):
-                return job_id
-        return next((self._held_locks[lock] for lock in seed.conflicts if lock in self._held_locks), None)
-
-    def _unpark(self, job_id: str) -> None:
-        """A job has ended: what waited for it is looked at again."""
-        for lock in [lock for lock, holder in self._held_locks.items() if holder == job_id]:
-            del self._held_locks[lock]
-        self._requeue(job_id)
-
-    def _requeue(self, job_id: str) -> None:
-        for rank in self._parked.pop(job_id, ()):
-            heapq.heappush(self._queue, rank)
+    def _let_go(self, job_id: str) -> None:
+        """A job is not under way any more: what waited for it, or for what it held, is looked at again."""
+        self._locks.release(job_id)
+        self._resumes.unpark(job_id)
+        self._intake.unpark(job_id)
 
     # Jobs
 
     def _jobs_up(self, message: m.JobsUp) -> None:
-        """This runs now, and nothing else does: everything else unfinished is to be taken up, oldest first."""
+        """This runs now, and nothing else does: everything else unfinished is to be taken up, oldest first. What was
+        under way holds what it conflicts over before anybody else can take it."""
         self._knows_jobs = True
         self._running = set(message.running)
-        unfinished = [job for job in self._board.jobs() if job["state"] in {"pending", "running"}]
-        unfinished.sort(key=lambda job: (job["createdAt"], job["id"]))
-        ahead = {claimed.seed.job_id for _, claimed in self._claimed_ahead}
-        elsewhere = self._claiming.keys() | ahead | self._running | self._stopping.keys()
-        self._to_resume = deque(job["id"] for job in unfinished if job["id"] not in elsewhere)
-        self._conflicts = {job_id: self._specs.conflicts(job_id) for job_id in (*self._to_resume, *self._running)}
-        for job_id in self._stopping.keys() - self._claiming.keys() - self._running:
+        for job in self._board.jobs():
+            if job["state"] in {"running", "waiting"}:
+                self._locks.take(job["id"], self._conflicts(job["id"]))
+        self._take_up_unfinished()
+        for job_id in self._stopping.keys() - self._intake.claiming - self._running - self._gates.deciding:
             self._note_stopped(job_id)
-        for job in unfinished:
-            if job["state"] == "running":  # it held them when the service went down, and comes before who waited
-                self._held_locks.update(dict.fromkeys(self._conflicts.get(job["id"], ()), str(job["id"])))
+        for job_id in self._gates.undecided - self._running:
+            self._gates.has_left(job_id)
+
+    def _take_up_unfinished(self) -> None:
+        """What is to run and is nowhere on its way to that, oldest first."""
+        claimed = self._intake.claiming | self._intake.ahead
+        elsewhere = claimed | self._running | self._stopping.keys() | self._gates.deciding
+        unfinished = [job for job in self._board.jobs() if job["state"] in TO_RUN and job["id"] not in elsewhere]
+        for job in sorted(unfinished, key=lambda job: (job["createdAt"], job["id"])):
+            self._resumes.add(job["id"])
 
     def _job_ended(self, message: m.JobEnded) -> None:
-        self._running.discard(message.job_id)
-        self._conflicts.pop(message.job_id, None)
-        self._unpark(message.job_id)
-        if message.job_id in self._stopping:
-            self._note_stopped(message.job_id)
-        elif self._starts_jobs and self._is_unaccounted(message.job_id):
-            self._note(message.job_id, _left_silently())
+        job_id = message.job_id
+        self._running.discard(job_id)
+        document = self._board.job(job_id)
+        state = None if document is None else document["state"]
+        if state != "waiting":
+            self._let_go(job_id)
+        if job_id in self._stopping:
+            self._note_stopped(job_id)
+        elif self._starts_jobs and document is not None and state in TO_RUN:
+            if state == "pending" and document["epoch"] == self._board.last_epoch(job_id) and not message.gave_up:
+                self._resumes.add(job_id)  # it was told to leave, and nothing else goes on without it
+            else:
+                self._note(job_id, _left_silently())
+        self._gates.has_left(job_id)
 
     def _tell_when_quiet(self) -> None:
-        if not self._running and not self._claiming:
+        if not self._running and not self._intake.claiming:
             for asker in self._all_quiet:
                 asker.set_result(None)
             self._all_quiet.clear()
-
-    def _is_unaccounted(self, job_id: str) -> bool:
-        """Whether a job's process is gone for good while its status says that it runs."""
-        document = self._board.job(job_id)
-        return document is not None and document["state"] == "running"
 
     def _stop_job(self, message: m.StopJob) -> Future[Any]:
         job_id = message.job_id
@@ -337,48 +296,54 @@ class Scheduler(Actor):
         if self._board.seed(job_id) is not None:
             raise Refused("waiting", f"{job_id} is a seed that waits in pending/; remove its file to withdraw it")
         document = self._board.job(job_id)
-        if document is None and job_id not in self._claiming:
+        if document is None and job_id not in self._intake.claiming:
             raise Refused("not_found", f"there is no unfinished job {job_id}; see: popctl list --all")
-        if document is not None and document["state"] in {"stopped", "error"}:
+        _refuse_damaged(document)
+        if document is not None and document["state"] in ENDED:
             raise Refused("not_running", f"{job_id} has ended already ({document['state']})")
         self._stopping.setdefault(job_id, []).append(answer)
         if job_id in self._running:
             self._jobs.tell(m.EndJob(job_id, suspend=False))
-        elif job_id not in self._claiming:
+        elif job_id not in self._intake.claiming and job_id not in self._gates.deciding:
             self._note_stopped(job_id)
         return answer
 
     def _note_stopped(self, job_id: str) -> None:
         askers = self._stopping.pop(job_id)
-        self._to_resume = deque(waiting for waiting in self._to_resume if waiting != job_id)
-        self._claimed_ahead = [(rank, claimed) for rank, claimed in self._claimed_ahead if rank[2] != job_id]
-        heapq.heapify(self._claimed_ahead)
-        self._unpark(job_id)
+        self._resumes.drop(job_id)
+        self._intake.drop(job_id)
+        self._let_go(job_id)
         document = self._board.job(job_id)
-        if document is None or document["state"] not in {"pending", "running"}:
+        if document is None or document["state"] in ENDED:
             state = "done" if document is None else document["state"]
             for asker in askers:
                 asker.set_result(state)
             return
 
-        def answer(_: Future[Any]) -> None:
+        def answer(done: Future[Any]) -> None:
+            error = done.exception()
             for asker in askers:
-                asker.set_result("stopped")
+                asker.set_result("stopped") if error is None else asker.set_exception(error)
 
-        noted = self._status_writer.request(m.Note(job_id, e.JobStopped(at=timestamp(time.time()))))
+        noted = self._status_writer.request(m.Note(job_id, e.JobStopped(at=_now())))
         noted.add_done_callback(answer)
 
     def _restart_job(self, message: m.RestartJob) -> Future[Any]:
-        if message.job_id in self._running or message.job_id in self._claiming:
-            raise Refused("running", f"{message.job_id} is running; stop it first: popctl stop {message.job_id}")
-        plan = self._specs.for_restart(message.job_id, self._board.job(message.job_id))
+        job_id = message.job_id
+        document = self._board.job(job_id)
+        if job_id in self._running or job_id in self._intake.claiming:
+            raise Refused("running", f"{job_id} is running; stop it first: popctl stop {job_id}")
+        _refuse_damaged(document)
+        if document is not None and document["state"] == "waiting":
+            raise Refused("waiting", f"{job_id} waits at a gate; end it first: popctl reject {job_id}")
+        plan = self._specs.for_restart(job_id, document)
         reset = tasks_to_reset(plan.depends_on, message.from_task, only=message.only)
         now = time.time()
         event = e.JobRestarted(
             at=timestamp(now), run_id=run_id(now, secrets.token_hex(3)), reset=reset, tasks=plan.task_names
         )
         answer: Future[Any] = Future()
-        begun = self._status_writer.request(m.BeginRun(message.job_id, event))
+        begun = self._status_writer.request(m.BeginRun(job_id, event))
         begun.add_done_callback(lambda done: self._begun(done, answer))
         return answer
 
@@ -392,12 +357,24 @@ class Scheduler(Actor):
         self.tell_self(_Resume(document["id"]))
         answer.set_result({"id": document["id"], "pipelineId": document["pipelineId"]})
 
-    def _resume(self, message: _Resume) -> None:
-        self._conflicts[message.job_id] = self._specs.conflicts(message.job_id)
-        self._to_resume.append(message.job_id)
-
     def _note(self, job_id: str, event: e.Event) -> None:
         self._status_writer.tell(m.Note(job_id, event))
+
+    def _decide_gate(self, message: m.DecideGate) -> Future[Any]:
+        job_id = message.job_id
+        if job_id in self._stopping:
+            raise Refused("not_waiting", f"{job_id} is being stopped")
+        return self._gates.ask(message, is_leaving=job_id in self._running)
+
+    def _decided(self, message: Decided) -> None:
+        job_id = message.order.job_id
+        self._gates.settle(message)
+        if job_id in self._stopping:
+            self._note_stopped(job_id)
+        elif message.order.approve:
+            self._resumes.add(job_id)
+        else:
+            self._let_go(job_id)
 
     # The service
 
@@ -414,11 +391,21 @@ class Scheduler(Actor):
         return quiet
 
 
+def _now() -> str:
+    return timestamp(time.time())
+
+
+def _refuse_damaged(document: Document | None) -> None:
+    """A job that was set aside because its files are damaged can only be repaired; what it says tells how."""
+    if document is not None and document.get("damaged"):
+        raise Refused("damaged", document["damaged"])
+
+
 def _cannot_load(error: PopError) -> e.JobFailed:
     info = e.ErrorInfo(name=type(error).__name__, message=f"the job cannot go on: {error}")
-    return e.JobFailed(at=timestamp(time.time()), reason="load", error=info)
+    return e.JobFailed(at=_now(), reason="load", error=info)
 
 
 def _left_silently() -> e.JobFailed:
     info = e.ErrorInfo(name="ProcessLeft", message="the job's process left without saying how the run ended")
-    return e.JobFailed(at=timestamp(time.time()), reason="crashed", error=info)
+    return e.JobFailed(at=_now(), reason="crashed", error=info)

@@ -7,6 +7,7 @@ again; where inotify is missing, more often. It never moves or changes a seed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -27,6 +28,7 @@ from pop_actors.core.seed import parse_seed
 from pop_actors.errors import SeedRejected, Unavailable
 from pop_actors.storage.catalogue import Catalogue
 from pop_actors.storage.claims import NotASeed, SeedFile, drop_claimed_name, is_taken, read_seed
+from pop_actors.storage.disk import make_folder
 from pop_actors.storage.layout import Workspace
 from pop_actors.system import messages as m
 from pop_actors.system.folder_watch import FolderWatch
@@ -61,6 +63,10 @@ class _Tick:
 
 class Watcher(Actor):
     """Owns the watch on pending/ and what is known of each file there: its signature when it was last judged."""
+
+    mailbox_limit = 10_000
+    mailbox_policy = "drop_oldest"  # a hint that is lost costs a moment: the next scan finds what lies there
+    may_be_lost = frozenset({_Hint})
 
     def __init__(
         self,
@@ -111,8 +117,9 @@ class Watcher(Actor):
         return {**super().snapshot(), "watching": "inotify" if watches else "polling", "known": len(self._judged)}
 
     def _hint(self, name: str) -> None:
-        """In the watch's thread."""
-        self._tell_self(_Hint(name))
+        """In the watch's thread, or the timers'."""
+        with contextlib.suppress(Unavailable):  # the watcher is over; its successor reads the whole folder
+            self.tell(_Hint(name))
 
     def _tell_self(self, message: object) -> None:
         try:
@@ -123,7 +130,7 @@ class Watcher(Actor):
     def _tick(self, tick: _Tick) -> None:
         assert self._watch is not None
         try:
-            self._workspace.pending.mkdir(parents=True, exist_ok=True)
+            make_folder(self._workspace.pending)
             self._watch.renew()
             self._scan(_Scan())
         except OSError as error:
@@ -204,11 +211,11 @@ class Watcher(Actor):
     def _found(self, job_id: str, file: SeedFile) -> m.SeedFound | None:
         seen_at = time.monotonic()
         self._feed.publish(seen.SeedSeen(job_id))
+        if drop_claimed_name(self._workspace, job_id):
+            return None
         seed = parse_seed(file.content, job_id, self._settings.seed_max_bytes)
         pipeline = self._catalogue.pipeline_for(seed.pipeline)
         if is_taken(self._workspace, job_id):
-            if drop_claimed_name(self._workspace, job_id):
-                return None
             raise SeedRejected("duplicate_job", f"there is a job {job_id} already; give the seed another file name")
         return m.SeedFound(
             job_id=job_id,

@@ -1,6 +1,6 @@
 """`make bench`: the figures of docs/performance.md, each beside a floor measured in the same run.
 
-Usage: python -m tests.bench [--quick] [latency|burst|idle|crowd …]
+Usage: python -m tests.bench [--quick] [latency|burst|idle|crowd|recovery|messages|supervision …]
 
 Nothing is deleted before the end: ext4 searches past inodes freed in the last minutes, which makes every new file dear.
 For the same reason, leave the file system alone for five minutes before.
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench import messages, recovery, supervision
 from tests.bench.figures import cpu_seconds, own_mb, resident_mb, tree_of
 from tests.bench.floor import Floor, assert_single_threaded, files_of
 from tests.support.daemon import Daemon, Workspace, wait_until
@@ -197,11 +198,41 @@ def pending_seeds(daemon: Daemon) -> int:
     return int(json.loads(daemon.ctl("--json", "status").stdout)["pendingSeeds"])
 
 
+def measure_recovery(folder: Path, scale: float) -> None:
+    """A start after kill -9 of everything, among jobs that were under way and jobs that are finished."""
+    found = recovery.measure(folder, scale)
+    among = f"among {found['unfinished']:.0f} unfinished, {found['finished']:.0f} finished"
+    for slots in (4, 16):
+        say(f"start {among}: exec to ready, {slots} slots", found[f"ready {slots}"], "s", None, "<= 3 s")
+        say("from there to every slot busy", found[f"busy {slots}"], "s", None, "<= 1 s")
+        say("looks into complete/ meanwhile", found[f"looks {slots}"], "", None, "0")
+
+
+def measure_messages(folder: Path, scale: float) -> None:
+    """Messages between actors, each beside the bare thing below it."""
+    found = messages.measure()
+    for name in (name for name in found if not name.endswith(("_floor", "_ratio"))):
+        aim = "<= 3 x" if name.startswith("process") else "<= 1.5 x"
+        say(f"a message: {name.replace('_', ' ')}", found[name], "us", found.get(f"{name}_floor"), aim)
+
+
+def measure_supervision(folder: Path, scale: float) -> None:
+    """Crowds of children, per child: what is linear costs the same in both."""
+    found = supervision.measure()
+    restart = found.pop("process_restart")
+    for name, seconds in found.items():
+        say(f"supervisor, per child: {name.replace('_', ' ')}", seconds * 1e6, "us")
+    say("a process actor's death to its successor, no backoff", restart * 1e3, "ms", None, "<= 50 ms")
+
+
 MEASURES: dict[str, Callable[[Path, float], None]] = {
     "latency": measure_latency,
     "burst": measure_burst,
     "idle": measure_idle,
     "crowd": measure_crowd,
+    "recovery": measure_recovery,
+    "messages": measure_messages,
+    "supervision": measure_supervision,
 }
 
 if __name__ == "__main__":

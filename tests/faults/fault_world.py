@@ -20,9 +20,9 @@ from support.daemon import Daemon, Workspace, wait_until
 PROVIDER = Path(__file__).resolve().parents[1] / "support" / "provider_server.py"
 COMPLETE_SECONDS = 45.0
 DEATH_SECONDS = 4.0
-TASKS = ("research", "write")
 
-TASK = """
+# Every stage that begins, and every reply a task has got, leaves a line outside of the workspace.
+BEGIN = """
 import json, os, time
 
 def begin(ctx, stage):
@@ -31,6 +31,16 @@ def begin(ctx, stage):
     place = os.open(ctx.data["seed"]["data"]["executions"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(place, json.dumps(line).encode() + b"\\n")
     os.close(place)
+"""
+ASK = (
+    BEGIN
+    + """
+def ask(ctx):
+    meta = ctx.meta
+    model = f"ok+slow-40ms+{meta.job_id}+{meta.task_name}-{meta.attempt}-{meta.round}"
+    text = ctx.llm.chat("a question", model=model).content
+    begin(ctx, "answered")
+    return {"output": {"text": text}}
 
 def ingestion(ctx):
     begin(ctx, "ingestion")
@@ -38,15 +48,51 @@ def ingestion(ctx):
 
 def inference(ctx):
     begin(ctx, "inference")
-    model = f"ok+slow-60ms+{ctx.meta.job_id}+{ctx.meta.task_name}"
-    return {"output": {"text": ctx.llm.chat("a question", model=model).content}}
+    return ask(ctx)
+"""
+)
+# Its first attempt fails after all its stages.
+RESEARCH = (
+    ASK
+    + """
+def integration(ctx):
+    begin(ctx, "integration")
+    ctx.io.write_artifact("research.md", ctx.output["text"])
+    if ctx.meta.attempt == 1:
+        raise RuntimeError("on purpose")
+    return {"output": {"text": ctx.output["text"]}}
+"""
+)
+# Refines once; `seed.data.rejected` has it want more rounds than there are.
+WRITE = (
+    ASK
+    + """
+def validate_quality(ctx):
+    begin(ctx, "validateQuality")
+    wanted = 9 if ctx.data["seed"]["data"].get("rejected") else 1
+    return {"output": {}, "flags": {"needsRefinement": ctx.meta.round < wanted}}
+
+def refine(ctx):
+    begin(ctx, "refine")
+    return ask(ctx)
 
 def integration(ctx):
     begin(ctx, "integration")
-    ctx.io.write_artifact(f"{ctx.meta.task_name}.md", ctx.output["text"])
+    ctx.io.write_artifact("write.md", ctx.output["text"])
     return {"output": {"text": ctx.output["text"]}}
 """
-BEGIN = TASK.split("def ingestion", maxsplit=1)[0]  # for modules of which only the trace is wanted
+)
+QUICK = (
+    BEGIN
+    + """
+def ingestion(ctx):
+    begin(ctx, "ingestion")
+    return {"output": {}}
+"""
+)
+BAD_SEED = b'{"data": {'
+TRACED = {"research": RESEARCH, "write": WRITE}
+ENTRIES = ["research", {"name": "write", "maxRefinements": 1, "onRefinementExhausted": "reject"}]
 
 
 @dataclass(frozen=True)
@@ -132,12 +178,15 @@ class World:
             f'[gateway.providers.fake]\nkind = "openai"\nbase_url = "{provider.base_url}"\napi_key_env = "FAKE_KEY"\n'
             f"{settings}"
         )
-        self.workspace.add_pipeline("traced", dict.fromkeys(TASKS, TASK))
+        self.workspace.add_pipeline("traced", TRACED, ENTRIES)
+        self.workspace.add_pipeline("again", {"again": QUICK})
+        self.workspace.add_pipeline("gated", {"first": QUICK, "then": QUICK}, [{"name": "first", "gate": True}, "then"])
 
     def start(self, fault_point: str | None = None) -> Daemon:
         """A daemon, armed or not. It is not waited for."""
         armed = {} if fault_point is None else {"PO_FAULT_POINT": fault_point}
-        self.daemon = Daemon(self.workspace, {"FAKE_KEY": "no-secret", **armed})
+        quick = {"PO_TASKS__RETRY_BACKOFF_SECONDS": "0.05"}
+        self.daemon = Daemon(self.workspace, {"FAKE_KEY": "no-secret", **quick, **armed})
         self.daemon.start()
         self._sessions.append(self.daemon.pid)
         return self.daemon
@@ -164,6 +213,10 @@ class World:
         assert process is not None
         return process
 
+    def has_stopped(self) -> bool:
+        """Whether a process has come to the point it stops at."""
+        return any(process.state == "T" for process in self.family())
+
     def wait_until_stopped(self) -> int:
         """The pid of the process that has come to the point it stops at."""
         stopped: list[int] = []
@@ -176,12 +229,18 @@ class World:
         return stopped[0]
 
     def wait_until_complete(self, *job_ids: str) -> None:
-        """In complete/, and no process runs them any more."""
+        """In complete/, and no process runs them any more. AssertionError at once where one ends in error."""
         for job_id in job_ids:
-            wait_until(
-                lambda j=job_id: self.workspace.is_complete(j), COMPLETE_SECONDS, f"{job_id} to end", self.daemon
-            )
+            wait_until(lambda j=job_id: self._has_ended_well(j), COMPLETE_SECONDS, f"{job_id} to end", self.daemon)
             wait_until(lambda j=job_id: self.job_process(j) is None, 10, f"{job_id}'s process to end", self.daemon)
+
+    def _has_ended_well(self, job_id: str) -> bool:
+        if self.workspace.is_complete(job_id):
+            return True
+        with contextlib.suppress(ValueError):  # a status that a power cut tore, until a start writes it anew
+            status = self.workspace.status(job_id) or {}
+            assert status.get("state") != "error", f"{job_id} is in error: {status['error']}"
+        return False
 
     def wait_until_all_dead(self, seconds: float = DEATH_SECONDS) -> None:
         """Nothing the daemon started has outlived it."""

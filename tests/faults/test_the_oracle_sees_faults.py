@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fault_world import World
-from oracle import faults_of
+from oracle import Before, faults_after_a_power_cut, faults_of
 
 Tamper = Callable[[World, Path], None]
 
@@ -56,16 +57,46 @@ def test_the_oracle_finds_every_wrong_and_nothing_else(world: World, job_id: str
     world.start()
     world.wait_until_complete(job_id)
     assert faults_of(world, job_id, restarts=0, lost_calls=0) == []
-    root, kept = world.workspace.root, world.workspace.root.with_name("kept")
+    seen = seen_by(world, WRONGS, job_id, lambda: faults_of(world, job_id, restarts=0, lost_calls=0))
+    assert seen == set(WRONGS)
+
+
+AFTER_A_POWER_CUT: dict[str, Tamper] = WRONGS | {
+    "an artifact that is empty": lambda _, job: (job / "files" / "artifacts" / "write.md").write_text(""),
+    "an output of zeros": lambda _, job: (job / "tasks" / "write" / "output.json").write_bytes(b"{}"),
+}
+NOT_PROMISED_THEN = {"a stage finished twice", "a restart that was none", "a call lost"}
+
+
+def test_the_oracle_of_power_cuts_finds_what_was_promised(world: World, job_id: str) -> None:
+    """Of a run whose power was cut when all was confirmed: the same wrongs, but for what nobody promised."""
+    world.drop(job_id)
+    world.start()
+    world.wait_until_complete(job_id)
+    arrived = Counter(model.rpartition("+")[2] for model in world.provider.calls(job_id))
+    before = Before(world.traces(job_id), arrived, process_ended=True)
+    assert faults_after_a_power_cut(world, job_id, before) == []
+    seen = seen_by(world, AFTER_A_POWER_CUT, job_id, lambda: faults_after_a_power_cut(world, job_id, before))
+    assert seen == set(AFTER_A_POWER_CUT) - NOT_PROMISED_THEN
+
+
+def seen_by(world: World, wrongs: dict[str, Tamper], job_id: str, faults: Callable[[], list[str]]) -> set[str]:
+    """Those of the wrongs, each done to the files of a good run, at which `faults` finds something."""
+    root = world.workspace.root
+    kept = root.with_name(f"{root.name}-kept")
     world.close()
     shutil.copytree(root, kept, ignore=shutil.ignore_patterns("state"))  # sockets cannot be copied
     journal = world.provider.log.read_bytes()
-    unseen = []
-    for name, tamper in WRONGS.items():
+    seen = set()
+    for name, tamper in wrongs.items():
         tamper(world, world.workspace.data / "complete" / job_id)
-        if not faults_of(world, job_id, restarts=0, lost_calls=0):
-            unseen.append(name)
+        try:
+            found = bool(faults())
+        except (KeyError, ValueError):  # what cannot be read at all is seen, too
+            found = True
+        if found:
+            seen.add(name)
         shutil.rmtree(root)
         shutil.copytree(kept, root)
         world.provider.log.write_bytes(journal)
-    assert unseen == []
+    return seen

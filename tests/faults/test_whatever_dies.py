@@ -2,106 +2,36 @@
 
 from __future__ import annotations
 
-import itertools
+import json
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from fault_world import BEGIN, DEATH_SECONDS, World, is_alive, is_stopped, kill_9
+from fault_world import DEATH_SECONDS, World, is_alive, is_stopped, kill_9
+from odd_jobs import (
+    ESCAPING,
+    EXITING,
+    HANGING,
+    PARENT,
+    QUICK,
+    Steady,
+    stages_of,
+    wait_for_pids,
+    wait_until_dead,
+)
 from oracle import faults_of
 
-from support.daemon import wait_until
-
-# Runs until the file seed.data.release is there, with a line each 20 ms in seed.data.ticks.
-STEADY = (
-    BEGIN
-    + """
-import threading
-
-def ingestion(ctx):
-    begin(ctx, "ingestion")
-    told = ctx.data["seed"]["data"]
-    with open(told["ticks"], "a") as ticks:
-        while not os.path.exists(told["release"]):
-            threading.Event().wait(0.02)
-            print(time.monotonic(), file=ticks, flush=True)
-    return {"output": {}}
-
-def integration(ctx):
-    begin(ctx, "integration")
-    return {"output": {}}
-"""
-)
-# Holds the GIL in C code for ages; a later attempt does not, where seed.data.once says so.
-HANGING = (
-    BEGIN
-    + """
-import re
-
-def ingestion(ctx):
-    begin(ctx, "ingestion")
-    if ctx.meta.attempt == 1 or not ctx.data["seed"]["data"].get("once"):
-        re.match(r"(a+)+$", "a" * 60 + "b")
-    return {"output": {}}
-"""
-)
-# Starts a child, and through it a grandchild that lets go of its parent; their pids go to seed.data.pids.
-PARENT = (
-    BEGIN
-    + """
-import subprocess
-
-def ingestion(ctx):
-    begin(ctx, "ingestion")
-    pids = ctx.data["seed"]["data"]["pids"]
-    if not os.path.exists(pids):
-        subprocess.Popen(["/bin/sh", "-c", f"sleep 600 & echo $$ $! > {pids}.new; mv {pids}.new {pids}; wait"]).wait()
-    return {"output": {}}
-"""
-)
-EXITING = (
-    BEGIN
-    + """
-def ingestion(ctx):
-    begin(ctx, "ingestion")
-    os._exit(3)
-"""
-)
-QUICK = BEGIN + "def ingestion(ctx):\n    begin(ctx, 'ingestion')\n    return {'output': {}}\n"
+from support.daemon import Daemon, wait_until
 
 
-class Steady:
-    """A job that ticks until it is released."""
-
-    def __init__(self, world: World, job_id: str) -> None:
-        self.ticks, self._release = world.executions.with_name(f"{job_id}.ticks"), world.executions.with_name("release")
-        world.workspace.add_pipeline("steady", {"steady": STEADY})
-        world.drop(job_id, "steady", ticks=str(self.ticks), release=str(self._release))
-
-    def wait_until_it_ticks(self, world: World) -> None:
-        wait_until(lambda: self.ticks.exists() and self.ticks.stat().st_size, 15, "the job to tick", world.daemon)
-
-    def release(self) -> None:
-        self._release.touch()
-
-    def longest_gap(self) -> float:
-        moments = [float(line) for line in self.ticks.read_text().splitlines()]
-        return max(later - earlier for earlier, later in itertools.pairwise(moments))
-
-
-def stages_of(world: World, job_id: str) -> list[str]:
-    return [line["stage"] for line in world.traces(job_id)]
-
-
-def wait_for_pids(path: Path, world: World) -> list[int]:
-    wait_until(path.exists, 15, "the task to start its children", world.daemon)
-    return [int(word) for word in path.read_text().split()]
-
-
-def wait_until_dead(pids: list[int]) -> None:
-    wait_until(lambda: not any(map(is_alive, pids)), DEATH_SECONDS, f"{pids} to die")
+def state_in_tree(daemon: Daemon, name: str) -> str | None:
+    """What `popctl tree` says of an actor; None where it is not there."""
+    shown = daemon.ctl("tree", "--json", check=False)
+    rows = [json.loads(shown.stdout)] if shown.returncode == 0 else []
+    for row in rows:  # grows on the way
+        rows += row["children"]
+    return next((row["state"] for row in rows if row["name"] == name), None)
 
 
 def test_a_polite_stop_suspends_a_job_at_its_next_stage(world: World, job_id: str) -> None:
@@ -110,7 +40,7 @@ def test_a_polite_stop_suspends_a_job_at_its_next_stage(world: World, job_id: st
     daemon = world.start()
     steady.wait_until_it_ticks(world)
     os.kill(daemon.pid, signal.SIGTERM)
-    wait_until(lambda: "stopping (" in daemon.text_of_log(), 10, "popd to hear of it", daemon)
+    wait_until(lambda: state_in_tree(daemon, f"jobs/{job_id}") == "stopping", 20, "the job to be told", daemon)
     steady.release()
     assert daemon.process is not None
     assert daemon.process.wait(15) == 0
@@ -166,6 +96,58 @@ def test_what_a_task_started_dies_with_its_process(world: World, job_id: str) ->
     kill_9(world.wait_for_job_process(job_id).pid)
     wait_until_dead(started)
     world.wait_until_complete(job_id)
+    assert stages_of(world, job_id) == ["ingestion", "ingestion"]
+
+
+def escape(world: World, job_id: str) -> int:
+    """Start a job that has a process escape; that one's pid."""
+    pids = world.executions.with_name("pids")
+    world.workspace.add_pipeline("escaping", {"escape": ESCAPING})
+    world.drop(job_id, "escaping", pids=str(pids), release=str(world.executions.with_name("release")))
+    if world.daemon is None:
+        world.start()
+    (escaped,) = wait_for_pids(pids, world)
+    return escaped
+
+
+def let_it_end(world: World, job_id: str) -> None:
+    world.executions.with_name("release").touch()
+    world.wait_until_complete(job_id)
+
+
+def test_what_has_escaped_dies_with_the_daemon(world: World, job_id: str) -> None:
+    """kill -9 of the daemon alone: the forkserver, which has adopted it, ends it before it ends itself."""
+    escaped = escape(world, job_id)
+    world.kill_daemon()
+    world.wait_until_all_dead()
+    wait_until_dead([escaped])
+
+
+def test_what_has_escaped_from_everybody_is_ended_by_the_next_start(world: World, job_id: str) -> None:
+    """kill -9 of all that the daemon has started, forkserver and job at once: only the mark it carries is left."""
+    escaped = escape(world, job_id)
+    forkserver = parent_of(world, world.wait_for_job_process(job_id).pid)
+    os.kill(forkserver, signal.SIGSTOP)  # or it would end the others the moment it finds the daemon gone
+    world.kill_everything()
+    world.wait_until_all_dead()
+    assert is_alive(escaped)
+    daemon = world.start()
+    wait_until_dead([escaped])
+    let_it_end(world, job_id)
+    assert "job processes of an earlier start were still there" in daemon.text_of_log(), daemon.text_of_log()
+
+
+@pytest.mark.faults
+def test_what_has_escaped_ends_with_its_job_after_the_forkserver_died(world: World, job_id: str) -> None:
+    """The daemon adopts it then; the job goes on without it."""
+    escaped = escape(world, job_id)
+    pid = world.wait_for_job_process(job_id).pid
+    forkserver = parent_of(world, pid)
+    kill_9(forkserver)
+    wait_until_dead([forkserver])
+    kill_9(pid)
+    wait_until_dead([escaped])
+    let_it_end(world, job_id)
     assert stages_of(world, job_id) == ["ingestion", "ingestion"]
 
 
@@ -250,6 +232,35 @@ def test_a_job_that_always_crashes_is_given_up(make_world: Callable[..., World],
     assert stages_of(world, doomed) == ["ingestion", "ingestion"]
     assert world.job_process(doomed) is None
     assert (world.workspace.data / "current" / doomed).is_dir()
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(180)
+def test_a_system_actor_that_hangs_has_the_service_start_anew(world: World, job_id: str) -> None:
+    """No thread can be killed: its heartbeat missed, popd stops what it can and exits 1. The next start goes on with
+    the job that ran and takes up the seed the actor hung on."""
+    steady, hung_on = job_id, f"{job_id}-h"
+    ticking = Steady(world, steady)
+    world.workspace.add_pipeline("quick", {"quick": QUICK})
+    daemon = world.start()
+    ticking.wait_until_it_ticks(world)
+    index = world.workspace.root / "pipeline-config" / "quick" / "tasks" / "index.py"
+    source = index.read_text()
+    index.unlink()
+    os.mkfifo(index)  # whoever opens it waits for a writer that never comes
+    world.drop(hung_on, "quick")
+    assert daemon.process is not None
+    assert daemon.process.wait(90) == 1
+    assert "no heartbeat" in daemon.text_of_log()
+    world.wait_until_all_dead()
+    index.unlink()
+    index.write_text(source)
+    ticking.release()
+    world.start()
+    world.wait_until_complete(steady, hung_on)
+    assert stages_of(world, hung_on) == ["ingestion"]
+    assert stages_of(world, steady) == ["ingestion", "ingestion", "integration"]
+    assert sorted(run["id"] for run in world.workspace.runs()) == sorted([steady, hung_on])
 
 
 KILLED_AT = (

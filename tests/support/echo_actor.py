@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 from pop_actors.actors.link import Question, RemoteRef
@@ -20,6 +23,13 @@ PEER_SECONDS = 10.0
 def do(verb: str, argument: str = "", number: int = 0) -> Record:
     """The message that has the actor do something."""
     return Record(verb, argument, number, ())
+
+
+class _Blocked(io.StringIO):
+    """An output whose reader is asleep."""
+
+    def flush(self) -> None:
+        threading.Event().wait()
 
 
 class Echo(ProcessActor):
@@ -56,6 +66,9 @@ class Echo(ProcessActor):
     def do_ask(self, order: Record) -> Any:
         return self._peer.ask(do("asked", order.run_id), PEER_SECONDS)
 
+    def do_ask_other(self, order: Record) -> Any:
+        return self.context.ref(order.run_id).ask(do("asked"), PEER_SECONDS)
+
     def do_change_mind(self, _: Record) -> Any:
         """Ask, stop waiting for it as asyncio does, and ask again."""
 
@@ -79,6 +92,35 @@ class Echo(ProcessActor):
 
     def do_grandchild(self, _: Record) -> int:
         return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid
+
+    def do_escape(self, order: Record) -> int:
+        """A process in a session of its own whose parent is gone; its pid. It executes a program, or only forks."""
+        if order.run_id == "execute":
+            command = "setsid sleep 600 > /dev/null & echo $!"
+            return int(subprocess.run(["/bin/sh", "-c", command], stdout=subprocess.PIPE, check=True).stdout)
+        reader, writer = os.pipe()
+        middle = os.fork()
+        if middle == 0:
+            os.setsid()
+            escaped = os.fork()
+            if escaped == 0:
+                while True:
+                    signal.pause()
+            os.write(writer, str(escaped).encode())
+            os._exit(0)
+        os.waitpid(middle, 0)
+        return int(os.read(reader, 32))
+
+    def do_hang_at_exit(self, _: Record) -> None:
+        """End well, and then have an output that never takes what is left."""
+        sys.stdout = _Blocked()
+        self.stop()
+
+    def do_limits(self, _: Record) -> dict[str, Any]:
+        return {name: resource.getrlimit(getattr(resource, name)) for name in ("RLIMIT_NOFILE", "RLIMIT_DATA")}
+
+    def do_environment(self, order: Record) -> str | None:
+        return os.environ.get(order.run_id)
 
     def do_sigterm_me(self, _: Record) -> str:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -132,6 +132,16 @@ class MemoryControl:
         self.orders.append(("restart", job_id, from_task, only))
         return {"id": job_id, "pipelineId": "pl-2"}
 
+    def decide_gate(self, job_id: str, approve: bool, note: str, task: str | None) -> dict[str, Any]:
+        if self.job(job_id)["state"] != "waiting":
+            raise Refused("not_waiting", f"{job_id} waits at no gate")
+        self.orders.append(("gate", job_id, approve, note, task))
+        return {"id": job_id, "state": "pending" if approve else "error"}
+
+    def repair(self, job_id: str | None) -> dict[str, Any]:
+        self.orders.append(("repair", job_id))
+        return {"repaired": [], "failed": []}
+
     def pause_claiming(self) -> None:
         self.orders.append(("pause",))
 

@@ -195,19 +195,27 @@ class ProviderServer:
         received = Received(
             path, model, hashlib.sha256(body).hexdigest(), document, headers, time.time(), time.monotonic()
         )
-        self._note(received)
         script = Script.of(model)
+        prompt = model + hashlib.sha256(json.dumps(document.get("messages")).encode()).hexdigest()
+        fails = script.fault is not None and self._faults[prompt] < script.times
+        self._faults[prompt] += fails
+        self._note(received, str(script.fault) if fails else "ok")
         if script.delay:
             await asyncio.sleep(script.delay)
-        prompt = model + hashlib.sha256(json.dumps(document.get("messages")).encode()).hexdigest()
-        if script.fault is not None and self._faults[prompt] < script.times:
-            self._faults[prompt] += 1
+        if fails:
             return await self._fail(script, writer)
         return self._send(writer, 200, json.dumps(_completion(document, script, received.sha256)).encode())
 
-    def _note(self, received: Received) -> None:
+    def _note(self, received: Received, answer: str) -> None:
         if self._log >= 0:
-            line = {"path": received.path, "model": received.model, "sha256": received.sha256, "at": received.at}
+            line = {
+                "path": received.path,
+                "model": received.model,
+                "sha256": received.sha256,
+                "at": received.at,
+                "prompt": _first_words(received.body),
+                "answer": answer,
+            }
             os.write(self._log, json.dumps(line).encode() + b"\n")
         with self._changed:
             self.calls.append(received)
@@ -253,6 +261,13 @@ class ProviderServer:
     ) -> bool:
         writer.write(_head(status, len(body), headers) + body)
         return True
+
+
+def _first_words(body: dict[str, Any]) -> str:
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    content = last.get("content") if isinstance(last, dict) else None
+    return content[:200] if isinstance(content, str) else ""
 
 
 def _head(status: int, length: int, headers: dict[str, str] | None = None) -> bytes:

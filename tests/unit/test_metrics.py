@@ -25,6 +25,9 @@ CONTRACT = {
     "pending_seeds": set(),
     "actor_restarts_total": {"actor", "reason"},
     "actor_mailbox_messages": {"actor"},
+    "actor_mailbox_age_seconds": {"actor"},
+    "actor_mailbox_dropped_total": {"actor"},
+    "actor_mailbox_refused_total": {"actor"},
     "actor_up": {"actor"},
     "status_writes_total": set(),
     "status_write_seconds": set(),
@@ -40,6 +43,7 @@ CONTRACT = {
     "llm_replays_total": {"provider"},
     "llm_circuit_open": {"provider", "model"},
     "llm_limit": {"provider", "kind"},
+    "jobs_over_limit_total": {"resource"},
     "rollout_mode": {"mode"},
     "build_info": {"version"},
 }
@@ -61,6 +65,7 @@ HISTORY: tuple[o.Observation, ...] = (
         DOCUMENT,
     ),
     o.JobFinished("secret-job", "demo", "done", 12.0),
+    o.JobOverLimit("secret-job", "memory"),
     o.StatusWritten(2, 9, 0.003),
     o.ActorRestarted("jobs/secret-job", "crashed"),
     o.CallQueued("openai"),
@@ -81,6 +86,9 @@ def gauges() -> dict[str, Any]:
         "jobs": {"running": 2},
         "pending_seeds": 3,
         "mailboxes": {"gateway": 2, "jobs/secret-job": 1, "jobs/secret-job/write": 4},
+        "mailbox_ages": {"gateway": 0.5, "jobs/secret-job": 1.5, "jobs/secret-job/write": 0.1},
+        "mailbox_dropped": {"gateway": 0, "jobs/*": 3},
+        "mailbox_refused": {"gateway": 7},
         "up": {"gateway": True, "watcher": False},
     }
 
@@ -138,6 +146,12 @@ def test_gauges_are_asked_for_at_the_scrape(metrics: Metrics) -> None:
     assert (found["pop_jobs", "running"], found["pop_jobs", "error"]) == (2, 0)
     assert found["pop_pending_seeds",] == 3
     assert (found["pop_actor_mailbox_messages", "job"], found["pop_actor_mailbox_messages", "gateway"]) == (5, 2)
+    assert (found["pop_actor_mailbox_age_seconds", "job"], found["pop_actor_mailbox_age_seconds", "gateway"]) == (
+        1.5,
+        0.5,
+    )
+    assert found["pop_actor_mailbox_dropped_total", "job"] == 3
+    assert found["pop_actor_mailbox_refused_total", "gateway"] == 7
     assert (found["pop_actor_up", "gateway"], found["pop_actor_up", "watcher"]) == (1, 0)
     metrics.sample(lambda: {**gauges(), "pending_seeds": 8})
     assert samples(metrics)["pop_pending_seeds",] == 8

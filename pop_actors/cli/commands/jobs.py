@@ -22,7 +22,7 @@ JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")
 def register(app: typer.Typer) -> None:
     """Add them to popctl."""
     app.command("list")(list_jobs)
-    for command in (status, runs, report, stop, restart):
+    for command in (status, runs, report, stop, restart, approve, reject):
         app.command()(command)
 
 
@@ -65,12 +65,31 @@ def _show_job(document: dict[str, Any], now: float) -> None:
     ]
     if error:
         facts.append(("error", f"{error['reason']}: {error['name']}: {error['message']}"))
-    print_facts(facts)
+    print_facts(facts + _code_facts(document) + _gate_facts(document, now))
     say()
     rows = [_task_row(name, task) for name, task in document["tasks"].items()]
     print_table(("task", "state", "stage", "attempts", "rounds", "time"), rows, state_column=1)
+    if document["state"] == "waiting":
+        say(f"\nlet it go on: popctl approve {document['id']}; end it: popctl reject {document['id']} --note TEXT")
     if document["state"] == "error":
         say(f"\nlook closer: popctl logs {document['id']}; begin again: popctl restart {document['id']}")
+
+
+def _gate_facts(document: dict[str, Any], now: float) -> list[tuple[str, Any]]:
+    gate = document.get("gate")
+    if not gate:
+        return []
+    facts = [("waits for", gate["message"]), ("since", ago(gate["since"], now))]
+    return [*facts, ("look at", ", ".join(gate["artifacts"]))] if gate["artifacts"] else facts
+
+
+def _code_facts(document: dict[str, Any]) -> list[tuple[str, Any]]:
+    changed = document.get("codeChanged")
+    if not changed:
+        return []
+    return [
+        ("code changed", f"{', '.join(changed['files'])}; {changed['action']}; tasks: {', '.join(changed['tasks'])}")
+    ]
 
 
 def _task_row(name: str, task: dict[str, Any]) -> tuple[Any, ...]:
@@ -205,3 +224,38 @@ def restart(
         print_json({"ok": True, "data": data})
     else:
         say(f"{job} runs again; follow it with: popctl watch {job}")
+
+
+GateTask = Annotated[str | None, typer.Option("--task", metavar="TASK", help="Only where it is this task's gate.")]
+
+
+def approve(
+    context: typer.Context,
+    job: JobArgument,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Kept in the job's log.")] = "",
+    task: GateTask = None,
+) -> None:
+    """Let a job that waits at a gate go on."""
+    _decide(context, job, "approve", note, task)
+
+
+def reject(
+    context: typer.Context,
+    job: JobArgument,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why; it becomes the job's error.")] = "",
+    task: GateTask = None,
+) -> None:
+    """End a job that waits at a gate: it is in error then, and can be restarted."""
+    _decide(context, job, "reject", note, task)
+
+
+def _decide(context: typer.Context, job: str, decision: str, note: str, task: str | None) -> None:
+    options = options_of(context)
+    with options.daemon() as daemon:
+        data = daemon.post(f"/api/jobs/{path_part(job)}/gate", {"decision": decision, "note": note, "task": task})
+    if options.as_json:
+        print_json({"ok": True, "data": data})
+    elif decision == "approve":
+        say(f"{job} goes on; follow it with: popctl watch {job}")
+    else:
+        say(f"{job} is ended; begin it again with: popctl restart {job}")

@@ -25,6 +25,8 @@ CLOSE_SECONDS = 30.0
 class GatewayActor(Actor):
     """Takes Chat, SetLimits and GatewayView (asked) and JobGone (told)."""
 
+    mailbox_policy = "block"  # a call that waits at its job's socket costs nothing; how many may wait the gateway says
+
     def __init__(
         self,
         settings: GatewaySettings,

@@ -138,7 +138,7 @@ class Gateway:
     async def _outcome(self, purchase: Purchase) -> dict[str, Any]:
         """What a purchase comes to. It goes on when the asker does not."""
         try:
-            return await asyncio.shield(purchase.task)
+            return await purchase.outcome()
         except asyncio.CancelledError:
             if not purchase.task.cancelled():
                 raise  # it is the asker who was cancelled

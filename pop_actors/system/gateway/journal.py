@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from pop_actors.core.chat import Usage
 from pop_actors.core.events import CallPaid
-from pop_actors.errors import CallFailed, Damaged
+from pop_actors.errors import DISK_FULL, CallFailed, Damaged
 from pop_actors.storage.files import sync_directory
 from pop_actors.storage.jsonl import AppendLog
 from pop_actors.storage.layout import Workspace
+from pop_actors.storage.refusals import is_no_room
 
 SYNC_THREADS = 4
 _BOOKED_FIELDS = frozenset({"task", "provider", "model", "usage", "costUsd", "at"})
@@ -52,6 +54,8 @@ class JobJournal:
             if not os.path.getsize(path):
                 sync_directory(path.parent)
             settled = {record["key"]: offset for offset, record in _lines(path) if _is_settled(record)}
+            if settled:
+                log.sync()  # who wrote them may have been killed before its fsync, and what is replayed has to stay
             return cls(log, os.stat(path).st_ino, settled, pool)
         except BaseException:
             log.close()
@@ -67,16 +71,20 @@ class JobJournal:
             raise Damaged(f"{self._log.path}: no record at byte {offset}")
         return record
 
+    def __contains__(self, key: str) -> bool:
+        """Whether that call is settled."""
+        return key in self._settled
+
     def append(self, record: dict[str, Any]) -> int:
-        """Write a record; where it begins. CallFailed journal where the disk refuses."""
+        """Write a record; where it begins. CallFailed disk_full where there is no room for it now, else journal."""
         try:
             return self._log.append([record])
         except OSError as error:
             raise self._refused(error) from None
 
-    async def settle(self, key: str, record: dict[str, Any]) -> None:
-        """Write a settled record and return when it is on disk. CallFailed journal where the disk refuses."""
-        offset = self.append(record)
+    async def settle(self, key: str, offset: int) -> None:
+        """Return when the settled record that begins there is on disk, to be found by its key. CallFailed as `append`:
+        it may be called again."""
         await self._durable()
         self._settled[key] = offset
 
@@ -107,7 +115,8 @@ class JobJournal:
         self._sync()
 
     def _refused(self, error: BaseException) -> CallFailed:
-        return CallFailed("journal", f"{self._log.path} could not be written: {error}; see to the disk")
+        code = DISK_FULL if is_no_room(error) else "journal"
+        return CallFailed(code, f"{self._log.path} could not be written: {error}; see to the disk")
 
     def close(self) -> None:
         self._log.close()
@@ -120,10 +129,17 @@ class Journals:
     """The open journals by job. Used by one event loop."""
 
     def __init__(self, workspace: Workspace) -> None:
+        self.full_until = 0.0
+        """Of the loop's time: until then nothing is bought, since there was no room to write down that it was sent."""
         self._workspace = workspace
         self._open: dict[str, JobJournal] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="gateway-journal")
+
+    def refuse_while_full(self, now: float) -> None:
+        """CallFailed disk_full where there was no room a moment ago."""
+        if now < self.full_until:
+            raise CallFailed(DISK_FULL, "there was no room for the journal a moment ago")
 
     async def hold(self, job_id: str) -> JobJournal:
         """The journal of a job in current/, kept open until `release`. CallFailed cancelled where it is not."""
@@ -163,7 +179,8 @@ class Journals:
         except (FileNotFoundError, NotADirectoryError):
             raise CallFailed("cancelled", f"job {job_id} has no directory in current/: it ended or was moved") from None
         except OSError as error:
-            raise CallFailed("journal", f"{path} could not be opened: {error}") from None
+            code = DISK_FULL if is_no_room(error) else "journal"
+            raise CallFailed(code, f"{path} could not be opened: {error}") from None
 
     async def _read(self, job_id: str, path: Path) -> None:
         """Open it, and have it found before this is done: who awaits what is done already goes on without a turn of
@@ -238,9 +255,18 @@ def _record(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("key"), str):
         return None
-    if _is_settled(record) and not record.keys() >= _BOOKED_FIELDS:
-        return None
-    return record
+    return record if not _is_settled(record) or _can_be_booked(record) else None
+
+
+def _can_be_booked(record: dict[str, Any]) -> bool:
+    """Whether a damaged line is not merely JSON by chance: what it cost can be read from it."""
+    if not record.keys() >= _BOOKED_FIELDS or not isinstance(record.get("runId", ""), str):
+        return False
+    try:
+        paid_event(record)
+    except ValidationError:
+        return False
+    return True
 
 
 def _inode(path: Path) -> int:

@@ -6,6 +6,7 @@ Owned by the gateway, which starts one per key; it runs as a task of its own, so
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +17,16 @@ from pop_actors.core.events import CallPaid
 from pop_actors.core.ids import timestamp
 from pop_actors.core.limits import GiveUp, Permit, after_failure
 from pop_actors.core.observations import CallAdmitted, CallEnded, CallQueued, CallReplayed, CallRetried, Feed
-from pop_actors.errors import CallFailed, Unavailable
+from pop_actors.errors import DISK_FULL, CallFailed, Unavailable
 from pop_actors.providers.types import AttemptFailed, ProviderReply
 from pop_actors.storage.fault_points import reach
 from pop_actors.system.gateway.call import Call, failed_record, paid_record, replay, sent_record
 from pop_actors.system.gateway.desk import Desk
 from pop_actors.system.gateway.journal import JobJournal, Journals, paid_event
+
+NO_ROOM_SECONDS = 1.0
+TROUBLE_SECONDS = 0.2
+TRIES_IN_TROUBLE = 4
 
 _log = logging.getLogger("pop_actors.gateway")
 
@@ -42,7 +47,11 @@ class Shop:
 
 
 class Purchase:
-    """`sending`: a request is on its way. `paid`: a reply is here. `job_gone`: nobody waits for it any more."""
+    """`sending`: a request is on its way. `paid`: a reply is here. `job_gone`: nobody waits for it any more.
+
+    A reply that cannot be written down for want of room is kept here until it is on disk. Whoever waits for it, or asks
+    for it meanwhile, hears disk_full, and asks again.
+    """
 
     task: asyncio.Task[dict[str, Any]]
 
@@ -57,20 +66,38 @@ class Purchase:
         self._account = desk.account(call.model)
         self._loop = asyncio.get_running_loop()
         self._retries = 0
+        self._has_room = True
+        self._word: asyncio.Future[dict[str, Any]] = self._loop.create_future()
 
     def start(self, forget: Callable[[Purchase], None]) -> None:
         """Begin; `forget` is called when it has ended."""
 
         def ended(task: asyncio.Task[dict[str, Any]]) -> None:
             forget(self)
-            if not task.cancelled():
-                task.exception()  # heard: where every asker has gone, nobody else will
+            error = None if task.cancelled() else task.exception()
+            if task.cancelled():
+                self._word.cancel()
+            elif error is None:
+                self._word.set_result(task.result())
+            else:
+                self._say(error)
 
         self.task = self._loop.create_task(self._run())
         self.task.add_done_callback(ended)
 
     def cancel(self) -> None:
         self.task.cancel()
+
+    async def outcome(self) -> dict[str, Any]:
+        """What it comes to, whatever becomes of who waits. CallFailed disk_full: ask again."""
+        if not self._has_room:
+            raise CallFailed(DISK_FULL, "the reply is here; there is no room to write it down")
+        return await asyncio.shield(self._word)
+
+    def _say(self, error: BaseException) -> None:
+        """To all who wait for word. Where every asker has gone, nobody hears it."""
+        self._word.set_exception(error)
+        self._word.exception()
 
     async def _run(self) -> dict[str, Any]:
         journal = await self._shop.journals.hold(self.call.job_id)
@@ -86,6 +113,7 @@ class Purchase:
 
     async def _buy(self, journal: JobJournal) -> dict[str, Any]:
         self._desk.provider()  # refuse at once what has no key
+        self._shop.journals.refuse_while_full(self._loop.time())  # before it takes a permit that would be for nothing
         permit = await self._admitted()
         begun = self._loop.time()
         self._account.in_flight += 1
@@ -147,9 +175,10 @@ class Purchase:
             permit = await self._permit()
 
     async def _attempt(self, journal: JobJournal, permit: Permit) -> ProviderReply:
-        tokens: float | None = None
+        tokens: float | None = 0.0
         try:
-            journal.append(sent_record(self.call, self._retries + 1, self._shop.now()))
+            self._note_sent(journal)
+            tokens = None
             reach("call.sent")
             self._account.requests += 1
             self.sending = True
@@ -164,6 +193,15 @@ class Purchase:
         finally:
             self.sending = False
             self._desk.lane.leave(permit, tokens)
+
+    def _note_sent(self, journal: JobJournal) -> None:
+        """No request leaves that is not written down before."""
+        try:
+            journal.append(sent_record(self.call, self._retries + 1, self._shop.now()))
+        except CallFailed as failure:
+            if failure.code == DISK_FULL:
+                self._shop.journals.full_until = self._loop.time() + NO_ROOM_SECONDS
+            raise
 
     async def _rest(self, failure: AttemptFailed) -> None:
         """Wait until the next attempt may be made. The failure itself where there is to be none."""
@@ -186,7 +224,7 @@ class Purchase:
     async def _deliver(self, journal: JobJournal, reply: ProviderReply) -> dict[str, Any]:
         reach("call.replied")
         record = paid_record(self.call, reply, self._shop.now())
-        await journal.settle(self.call.key, record)
+        await self._settle(journal, record)
         reach("call.paid")
         self._book(record, reply.usage, reply.cost_usd)
         reach("call.booked")
@@ -204,12 +242,36 @@ class Purchase:
         )
         record = failed_record(call, failure, told.message, self._shop.now())
         if failure.usage is None:
-            journal.append(record)
+            with contextlib.suppress(CallFailed):  # it is for people, and cost nothing
+                journal.append(record)
         else:
             self.paid = True
-            await journal.settle(call.key, record)
+            await self._settle(journal, record)
             self._book(record, failure.usage, failure.cost_usd)
         return told
+
+    async def _settle(self, journal: JobJournal, record: dict[str, Any]) -> None:
+        """What was paid is on disk before anybody hears of it: it waits for room as long as that takes, and where the
+        device fails it is tried a few times."""
+        offset: int | None = None
+        troubles = 0
+        while self.call.key not in journal:
+            try:
+                offset = journal.append(record) if offset is None else offset
+                await journal.settle(self.call.key, offset)
+            except CallFailed as failure:
+                troubles += failure.code != DISK_FULL
+                if troubles >= TRIES_IN_TROUBLE:
+                    raise
+                self._say_no_room(failure)
+                await asyncio.sleep(NO_ROOM_SECONDS if failure.code == DISK_FULL else TROUBLE_SECONDS)
+        self._has_room = True
+
+    def _say_no_room(self, failure: CallFailed) -> None:
+        if failure.code == DISK_FULL and self._has_room:
+            self._has_room = False
+            self._say(failure)
+            self._word = self._loop.create_future()
 
     def _book(self, record: dict[str, Any], usage: Usage, cost_usd: float | None) -> None:
         self._account.book(usage, cost_usd)

@@ -11,8 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Future
 from typing import Any
 
 from pop_actors.actors.actor import Actor
@@ -20,24 +19,27 @@ from pop_actors.actors.process_actor import Ref
 from pop_actors.actors.timers import Timers
 from pop_actors.core import events as e
 from pop_actors.core import observations as seen
-from pop_actors.core.ids import seconds_of
 from pop_actors.core.messages import Record
-from pop_actors.core.states import ENDED
-from pop_actors.errors import Damaged, Refused, SeedRejected, Unavailable
+from pop_actors.core.states import AT_REST, ENDED
+from pop_actors.errors import Damaged, Refused, SeedRejected, StorageError, Unavailable
 from pop_actors.storage.claims import NotASeed, SeedChanged, reject
 from pop_actors.storage.layout import Workspace
+from pop_actors.storage.moves import unlink_if_there
+from pop_actors.storage.set_aside import SetAside
 from pop_actors.system import messages as m
 from pop_actors.system.board import Board
+from pop_actors.system.disk_watch import DiskWatch, NoRoom
 from pop_actors.system.status_writer import moves
 from pop_actors.system.status_writer.arrivals import Arrivals, Arrived
+from pop_actors.system.status_writer.backlog import Backlog
+from pop_actors.system.status_writer.damaged_jobs import DamagedJobs
 from pop_actors.system.status_writer.departures import Departures
 from pop_actors.system.status_writer.job_record import JobRecord
+from pop_actors.system.status_writer.unlisted_logs import unlisted_logs
 
 COALESCE_SECONDS = 0.05
+GAP = "gap"
 RETRY_SECONDS = 1.0
-SYNC_THREADS = 4
-Refusals = dict[str, OSError]
-"""What the disk said no to in one flush, by job. One job's trouble holds that job's askers, nobody else's."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,26 +47,35 @@ _log = logging.getLogger(__name__)
 class StatusWriter(Actor):
     """Owns `current/`: every job's log and status, claims, rejections and finishes."""
 
+    mailbox_policy = "block"  # no event and no barrier may be lost: jobs wait at their sockets
+
     def __init__(
-        self, workspace: Workspace, board: Board, feed: seen.Feed, timers: Timers, scheduler: Ref, watcher: Ref
+        self,
+        workspace: Workspace,
+        board: Board,
+        feed: seen.Feed,
+        timers: Timers,
+        disk: DiskWatch,
+        scheduler: Ref,
+        watcher: Ref,
     ) -> None:
         super().__init__()
         self._workspace = workspace
         self._board = board
         self._feed = feed
         self._timers = timers
+        self._disk = disk
         self._scheduler = scheduler
         self._watcher = watcher
         self._jobs: dict[str, JobRecord] = {}
-        self._barriers: list[tuple[JobRecord, Future[Any]]] = []
-        self._dirty: dict[str, JobRecord] = {}
+        self._backlog = Backlog()
         self._events_since_flush = 0
         self._flush_is_due = False
         self._flush_is_coming = False
         self._disk_refuses = False
-        self._syncers = ThreadPoolExecutor(SYNC_THREADS, "fsync")
-        self._arrivals = Arrivals(workspace, self._tell_quietly)
-        self._departures = Departures(workspace, self._gone)
+        self._arrivals = Arrivals(workspace, disk, self._tell_quietly)
+        self._departures = Departures(workspace, disk, self._gone)
+        self._damaged = DamagedJobs(workspace, board)
         self._handlers: dict[type, Callable[[Any], object]] = {
             Record: self._record,
             m.Note: self._note,
@@ -73,15 +84,15 @@ class StatusWriter(Actor):
             Arrived: self._arrived,
             m.TurnDown: self._turn_down,
             m.BeginRun: self._begin_run,
+            m.RepairJob: self._repair,
         }
 
     def on_start(self) -> None:
-        for record in moves.settle(self._workspace):
-            self._jobs[record.job_id] = record
-            self._board.put_job(record.document)
-            if record.is_stale_on_disk:
-                self._dirty[record.job_id] = record
-                self._flush_later()
+        for found in moves.settle(self._workspace):
+            if isinstance(found, SetAside):
+                self._damaged.add(found)
+            else:
+                self._take_up(found)
         self._scheduler.tell(m.StatusWriterUp())
 
     def on_stop(self) -> None:
@@ -92,13 +103,14 @@ class StatusWriter(Actor):
             self._departures.close()
             for record in self._jobs.values():
                 record.close()
-            self._syncers.shutdown(wait=False)
+            self._backlog.close()
 
     def receive(self, message: object) -> object:
         return self._handlers[type(message)](message)
 
     def snapshot(self) -> dict[str, Any]:
-        return {**super().snapshot(), "jobs": len(self._jobs), "diskRefuses": self._disk_refuses}
+        jobs = {"jobs": len(self._jobs), "damaged": len(self._damaged)}
+        return {**super().snapshot(), **jobs, "diskRefuses": self._disk_refuses}
 
     @property
     def disk_refuses(self) -> bool:
@@ -115,20 +127,30 @@ class StatusWriter(Actor):
             events = [e.event_from(document) for document in message.events]
         except Damaged as error:
             raise Refused("bad_event", str(error)) from None
-        return self._take(record, [event for event in events if record.is_new(event)])
+        self._take(record, record.in_sequence(events))
+        if self.is_asked and any(map(record.is_new, events)):
+            have = record.have(message.epoch)
+            raise Refused(GAP, f"events after {have} of epoch {message.epoch} are missing", {"have": have})
+        return self._settled(record)
 
     def _note(self, message: m.Note) -> Future[Any] | None:
         record = self._jobs.get(message.job_id)
         if record is None:
             _log.debug("%s of job %s came after its end", message.event.type, message.job_id)
             return None
+        events = [message.event] if record.is_new(message.event) else []
         if isinstance(message.event, e.ProcessDown):
+            job = self._workspace.job(message.job_id)
             with contextlib.suppress(OSError):  # a name that stays is told from a living process at the next start
-                self._workspace.job(message.job_id).runner_pid.unlink()
-        return self._take(record, [message.event] if record.is_new(message.event) else [])
+                unlink_if_there(job.runner_pid)
+            if record.document["state"] in AT_REST:
+                return self._settled(record)  # it was killed on its way out: nothing is to be taken up
+            events = [*unlisted_logs(job.files("logs"), record.document, message.event.at), *events]
+        self._take(record, events)
+        return self._settled(record)
 
-    def _take(self, record: JobRecord, events: list[e.Event]) -> Future[Any] | None:
-        """Append, fold and show. Where somebody asked, the future is done once everything so far is on disk."""
+    def _take(self, record: JobRecord, events: list[e.Event]) -> None:
+        """Append, fold and show."""
         shown: list[seen.Observation] = []
         try:
             for event in events:
@@ -139,13 +161,17 @@ class StatusWriter(Actor):
         finally:
             self._append(record)
             self._show(record, shown)
-        if not self.is_asked:
             self._flush_later()
+
+    def _settled(self, record: JobRecord) -> Future[Any] | None:
+        """Where somebody asked: done once everything so far is on disk."""
+        if not self.is_asked:
             return None
-        return self._barrier(record)
+        self._flush_next()
+        return self._backlog.barrier(record)
 
     def _append(self, record: JobRecord) -> None:
-        self._dirty[record.job_id] = record
+        self._backlog.add(record)
         try:
             record.write()
         except OSError as error:
@@ -159,13 +185,6 @@ class StatusWriter(Actor):
             record.seen_at = None
         for observation in shown:
             self._feed.publish(observation)
-
-    def _barrier(self, record: JobRecord) -> Future[Any]:
-        barrier: Future[Any] = Future()
-        self._barriers.append((record, barrier))
-        self._flush_next()
-        self._flush_later()
-        return barrier
 
     # Making it durable
 
@@ -188,74 +207,33 @@ class StatusWriter(Actor):
     def _flush(self, message: m.Flush) -> None:
         self._flush_is_coming = False
         self._flush_is_due = self._flush_is_due and not message.statuses
-        barriers, self._barriers = self._barriers, []
         began = time.monotonic()
-        refused: Refusals = {}
-        self._make_durable({record.job_id: record for record, _ in barriers}, refused)
-        for record, barrier in barriers:
-            if record.job_id in refused:
-                self._barriers.append((record, barrier))
-            else:
-                barrier.set_result(None)
-        self._leave_to_others(refused)
-        if message.statuses:
-            self._write_statuses(refused)
-        self._give_up_removed(refused)
+        done = self._backlog.write_down(statuses=message.statuses)
+        for record in done.leaving:
+            self._depart(record)
+        for record in done.up_to_date:
+            self._part_with_ended(record)
+        refused = [error for job_id, error in done.refused.items() if not self._was_removed(job_id)]
         if refused:
-            self._disk_says_no(next(iter(refused.values())))
+            self._disk_says_no(refused[0])
             return
         self._disk_refuses = False
-        self._feed.publish(seen.StatusWritten(len(barriers), self._events_since_flush, time.monotonic() - began))
+        self._feed.publish(seen.StatusWritten(done.answered, self._events_since_flush, time.monotonic() - began))
         self._events_since_flush = 0
 
-    def _make_durable(self, hinged_on: dict[str, JobRecord], refused: Refusals) -> None:
-        """The logs of the jobs whose askers wait; with them the status of a job that stays in current/ for good."""
-        for record in self._dirty.values():
-            _attempt(record.write, record, refused)
-        self._sync([record for record in hinged_on.values() if record.job_id not in refused], refused)
-        for record in hinged_on.values():
-            if record.document["state"] in ENDED and not record.is_departing:
-                _attempt(partial(record.write_status, durable=True), record, refused)
-
-    def _leave_to_others(self, refused: Refusals) -> None:
-        """Jobs whose log says that they leave current/ are moved, and not written to here any more."""
-        leaving = [record for record in self._dirty.values() if record.is_departing and record.job_id not in refused]
-        for record in leaving:
-            del self._dirty[record.job_id]
-            self._depart(record)
-
-    def _write_statuses(self, refused: Refusals) -> None:
-        """What people read; no job waits for it."""
-        for record in list(self._dirty.values()):
-            if record.is_stale_on_disk:
-                _attempt(record.write_status, record, refused)
-            if record.job_id not in refused:
-                self._part_with_ended(record)
-                del self._dirty[record.job_id]
-
-    def _sync(self, records: list[JobRecord], refused: Refusals) -> None:
-        if len(records) == 1:
-            _attempt(records[0].sync, records[0], refused)
-        else:
-            for _ in self._syncers.map(lambda record: _attempt(record.sync, record, refused), records):
-                pass
-
-    def _give_up_removed(self, refused: Refusals) -> None:
-        """Somebody removed the directory of a job: there is nothing left to write to, and nobody else's work waits."""
-        known = [job_id for job_id in refused if job_id in self._jobs]
-        removed = [job_id for job_id in known if not self._jobs[job_id].directory.path.is_dir()]
-        for job_id in removed:
-            _log.error("%s: its directory in current/ was removed; the job is given up", job_id)
-            del refused[job_id]
-            self._dirty.pop(job_id, None)
-            self._jobs.pop(job_id).close()
-            self._board.drop_job(job_id)
-        for record, barrier in [pair for pair in self._barriers if pair[0].job_id in removed]:
-            barrier.set_exception(Refused("not_found", f"the directory of {record.job_id} was removed"))
-        self._barriers = [pair for pair in self._barriers if pair[0].job_id not in removed]
+    def _was_removed(self, job_id: str) -> bool:
+        """Somebody removed the directory of a job: it is given up, and nobody else's work waits."""
+        record = self._jobs.get(job_id)
+        if record is None or record.directory.path.is_dir():
+            return False
+        _log.error("%s: its directory in current/ was removed; the job is given up", job_id)
+        self._backlog.give_up(record, Refused("not_found", f"the directory of {job_id} was removed"))
+        self._jobs.pop(job_id).close()
+        self._board.drop_job(job_id)
+        return True
 
     def _disk_says_no(self, error: OSError) -> None:
-        if not self._disk_refuses:
+        if not self._disk.refused(error) and not self._disk_refuses:
             _log.error("the disk refuses (%s): jobs wait at their next barrier until it takes writes again", error)
         self._disk_refuses = True
         self._flush_later(RETRY_SECONDS)
@@ -271,20 +249,26 @@ class StatusWriter(Actor):
     def _gone(self, record: JobRecord) -> None:
         """In the departures' thread: the job lies where it belongs."""
         self._board.drop_job(record.job_id)
-        self._scheduler.tell(m.JobDeparted(record.job_id))
+        self._tell_departed(record.job_id)
         self._show_end(record, "rejected" if record.is_rejected else "done")
 
+    def _tell_departed(self, job_id: str) -> None:
+        """Until it is taken: seeds may wait for it."""
+        try:
+            self._scheduler.tell(m.JobDeparted(job_id))
+        except Unavailable:
+            self._timers.after(RETRY_SECONDS, lambda: self._tell_departed(job_id))
+
     def _part_with_ended(self, record: JobRecord) -> None:
-        """A job in error, or stopped, stays in current/; its log needs no descriptor while it waits for a person."""
-        if record.document["state"] in ENDED:
+        """A job in error, stopped or at a gate stays in current/; its log needs no descriptor while it waits."""
+        if record.document["state"] in AT_REST:
             record.close()
-            if not record.has_parted:
-                record.has_parted = True
-                self._show_end(record, record.document["state"])
+        if record.document["state"] in ENDED and not record.has_parted:
+            record.has_parted = True
+            self._show_end(record, record.document["state"])
 
     def _show_end(self, record: JobRecord, outcome: str) -> None:
-        seconds = time.time() - seconds_of(record.document["createdAt"])
-        self._feed.publish(seen.JobFinished(record.job_id, record.document["pipeline"], outcome, seconds))
+        self._feed.publish(seen.JobFinished(record.job_id, record.document["pipeline"], outcome, record.age))
 
     # Beginnings
 
@@ -300,7 +284,8 @@ class StatusWriter(Actor):
         if isinstance(error, SeedRejected):
             self._turn_down(m.TurnDown(seed.job_id, error.reason, error.message))
         elif isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            self._disk_says_no(error)
+            if not isinstance(error, NoRoom):
+                self._disk_says_no(error)
             self._scheduler.tell(m.ClaimFailed(seed.job_id, str(error), retry=True))
             return
         self._scheduler.tell(m.ClaimFailed(seed.job_id, str(error), retry=False))
@@ -325,7 +310,33 @@ class StatusWriter(Actor):
             return
         self._feed.publish(seen.SeedTurnedDown(message.job_id, message.reason, message.message))
 
+    def _take_up(self, record: JobRecord) -> None:
+        """A job that lies in current/; one that is over, and could not leave, is tried again."""
+        self._jobs[record.job_id] = record
+        self._board.put_job(record.document)
+        record.may_have_left = record.is_departing
+        if record.is_stale_on_disk or record.is_departing:
+            self._backlog.add(record)
+            self._flush_later()
+
+    def _repair(self, message: m.RepairJob) -> dict[str, Any]:
+        """Put a job's files right, on an operator's word."""
+        job_id = message.job_id
+        record = self._jobs.get(job_id)
+        if record is not None and record.document["state"] not in ENDED:
+            told = f"{job_id} is at work, and was sound when popd took it up; see: popctl status {job_id}"
+            raise Refused("not_damaged", told)
+        if record is not None:
+            return self._damaged.repair_inputs(job_id).document()
+        if job_id not in self._damaged:
+            raise Refused("not_found", f"there is no unfinished job {job_id}; see: popctl list")
+        repaired = self._damaged.repair(job_id)
+        self._take_up(moves.read(self._workspace, job_id))
+        self._scheduler.tell(m.JobRepaired(job_id))
+        return repaired.document()
+
     def _begin_run(self, message: m.BeginRun) -> Future[Any]:
+        self._damaged.refuse(message.job_id)
         record = self._jobs.get(message.job_id)
         if record is None:
             record = self._reopened(message.job_id)
@@ -333,8 +344,11 @@ class StatusWriter(Actor):
         elif record.document["state"] not in ENDED:
             raise Refused("running", f"{message.job_id} has not ended yet; stop it first: popctl stop {message.job_id}")
         self._take(record, [message.event])
+        with contextlib.suppress(OSError):  # who reads the file after the answer does not take the old run's end for it
+            record.write_status()
         answer: Future[Any] = Future()
-        _, barrier = self._barriers[-1]
+        barrier = self._settled(record)
+        assert barrier is not None  # a run is asked for, never told
         barrier.add_done_callback(lambda _: answer.set_result(record.document))
         return answer
 
@@ -343,13 +357,5 @@ class StatusWriter(Actor):
             return moves.reopen(self._workspace, job_id)
         except OSError as error:
             raise Refused("disk", f"{job_id} cannot be brought back to current/: {error}") from None
-
-
-def _attempt(write: Callable[[], None], record: JobRecord, refused: Refusals) -> None:
-    """Write, unless the disk has refused this job already; where it refuses now, keep what it said."""
-    if record.job_id in refused:
-        return
-    try:
-        write()
-    except OSError as error:
-        refused[record.job_id] = error
+        except StorageError as error:
+            self._damaged.turned_out(job_id, error)

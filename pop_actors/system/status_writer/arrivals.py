@@ -11,6 +11,7 @@ from pop_actors.core.events import JobCreated
 from pop_actors.core.ids import timestamp
 from pop_actors.storage.layout import Workspace
 from pop_actors.system import messages as m
+from pop_actors.system.disk_watch import DiskWatch, NoRoom
 from pop_actors.system.status_writer import moves
 from pop_actors.system.status_writer.job_record import JobRecord
 
@@ -29,19 +30,26 @@ class Arrived:
 class Arrivals:
     """Carries claims out; each one's end is told once."""
 
-    def __init__(self, workspace: Workspace, tell: Callable[[Arrived], None]) -> None:
+    def __init__(self, workspace: Workspace, disk: DiskWatch, tell: Callable[[Arrived], None]) -> None:
         self._workspace = workspace
+        self._disk = disk
         self._tell = tell
         self._threads = ThreadPoolExecutor(AT_ONCE, "arrivals")
 
     def claim(self, claim: m.Claim) -> None:
         """Make the seed a job's directory."""
-        made = self._threads.submit(moves.claim, self._workspace, claim.seed, claim.run_id, timestamp(time.time()))
+        made = self._threads.submit(self._claim, claim)
         made.add_done_callback(lambda done: self._ended(claim, done))
 
     def close(self) -> None:
         """Return when no claim is under way."""
         self._threads.shutdown(cancel_futures=True)
+
+    def _claim(self, claim: m.Claim) -> tuple[JobRecord, JobCreated]:
+        obstacle = self._disk.look()
+        if obstacle is not None:
+            raise NoRoom(obstacle.message)
+        return moves.claim(self._workspace, claim.seed, claim.run_id, timestamp(time.time()))
 
     def _ended(self, claim: m.Claim, done: Future[tuple[JobRecord, JobCreated]]) -> None:
         if done.cancelled():

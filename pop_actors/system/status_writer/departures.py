@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pop_actors.core.ids import timestamp
 from pop_actors.storage.layout import Workspace
+from pop_actors.system.disk_watch import DiskWatch
 from pop_actors.system.status_writer import moves
 from pop_actors.system.status_writer.job_record import JobRecord
 
@@ -24,10 +25,12 @@ _log = logging.getLogger(__name__)
 class Departures:
     """Moves jobs out of current/. A job given to it is nobody else's to write any more."""
 
-    def __init__(self, workspace: Workspace, gone: Callable[[JobRecord], None]) -> None:
+    def __init__(self, workspace: Workspace, disk: DiskWatch, gone: Callable[[JobRecord], None]) -> None:
         """`gone(record)` is called in the thread, once for each job that has been moved, durably."""
         self._workspace = workspace
+        self._disk = disk
         self._gone = gone
+        self._told_of: set[str] = set()
         self._lock = threading.Lock()
         self._waiting: list[JobRecord] = []
         self._is_moving = False
@@ -59,12 +62,21 @@ class Departures:
                     self._move(some, again=again)
                 except Exception as error:  # noqa: BLE001  (one job's trouble must not hold up the others for good)
                     held_up += some
-                    _log.error("%s cannot leave current/ now: %s", ", ".join(r.job_id for r in some), error)
+                    self._tell_of(some, error)
                 else:
                     for record in some:
+                        self._told_of.discard(record.job_id)
                         self._gone(record)
             if held_up and self._closing.wait(RETRY_SECONDS):
                 return
+
+    def _tell_of(self, records: list[JobRecord], error: Exception) -> None:
+        """Once for each job; what is a matter of the disk as a whole is said by its watch."""
+        untold = [record.job_id for record in records if record.job_id not in self._told_of]
+        is_told = isinstance(error, OSError) and self._disk.refused(error)
+        if untold and not is_told:
+            self._told_of.update(untold)
+            _log.error("%s cannot leave current/ now, and will when it is let: %s", ", ".join(untold), error)
 
     def _next_batch(self, held_up: list[JobRecord]) -> list[JobRecord]:
         with self._lock:
@@ -74,6 +86,7 @@ class Departures:
 
     def _move(self, batch: list[JobRecord], *, again: bool) -> None:
         now = time.time()
+        again = again or any(record.may_have_left for record in batch)
         done = [record for record in batch if not record.is_rejected]
         if done:
             moves.finish(self._workspace, done, timestamp(now), again=again)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pop_actors.core.events import CallPaid, Event, JobRejected, JobRestarted, event_document
+from pop_actors.core.events import CallPaid, Event, JobRejected, JobRestarted, JobSuspended, ProcessDown, event_document
+from pop_actors.core.ids import seconds_of
 from pop_actors.core.states import ENDED
 from pop_actors.core.status import Document, fold
 from pop_actors.storage.fault_points import reach
 from pop_actors.storage.files import readable_json, replace
 from pop_actors.storage.jsonl import AppendLog
 from pop_actors.storage.layout import JobDirectory
+
+LAST_SEQ = 2**53
 
 
 class JobRecord:
@@ -29,13 +33,22 @@ class JobRecord:
         self.seen_at: float | None = None
         self.is_stale_on_disk = False
         self.is_rejected = False
+        self.may_have_left = False
+        """Whether leaving current/ was tried before, so that its line may stand in runs.jsonl already."""
+        self.is_suspended = False
         self.has_parted = document["state"] in ENDED
+        self._created = time.monotonic() - max(0.0, time.time() - seconds_of(document["createdAt"]))
         self._log: AppendLog | None = None
         self._unwritten: list[dict[str, Any]] = []
 
     @property
     def job_id(self) -> str:
         return str(self.document["id"])
+
+    @property
+    def age(self) -> float:
+        """Seconds since the job was created, whatever was done to the wall clock since this record was made."""
+        return time.monotonic() - self._created
 
     @property
     def is_departing(self) -> bool:
@@ -48,12 +61,32 @@ class JobRecord:
             return event.key not in self._booked
         return event.epoch == 0 or (event.epoch, event.seq) > self.last
 
+    def in_sequence(self, events: Sequence[Event]) -> list[Event]:
+        """Those that are new, up to the first gap: what a process numbers is recorded without one, so that what was
+        told to a status writer that died with it is missed, and sent again."""
+        taken: list[Event] = []
+        epoch, seq = self.last
+        for event in filter(self.is_new, events):
+            if event.epoch:
+                if event.seq != (seq + 1 if event.epoch == epoch else 1):
+                    break
+                epoch, seq = event.epoch, event.seq
+            taken.append(event)
+        return taken
+
+    def have(self, epoch: int) -> int:
+        """How many events of that epoch it has."""
+        return self.last[1] if self.last[0] == epoch else 0
+
     def take(self, event: Event) -> None:
         """Fold an event; it reaches the log with the next `write`. ValueError, KeyError where it makes no sense."""
         self.document = fold(self.document, event)
         if event.epoch:
             self.last = (event.epoch, event.seq)
+        if isinstance(event, ProcessDown) and event.ended:
+            self.last = max(self.last, (event.ended, LAST_SEQ))  # what that process said too late is of no run
         self.is_rejected = self.is_rejected or isinstance(event, JobRejected)
+        self.is_suspended = isinstance(event, JobSuspended)
         if isinstance(event, CallPaid):
             self._booked.add(event.key)
         if isinstance(event, JobRestarted):

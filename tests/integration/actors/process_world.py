@@ -64,11 +64,11 @@ class Echoes(Supervisor):
 class World:
     """Hub, host, a peer and a supervisor. Use it as a context."""
 
-    def __init__(self, warm: int = 1, **policy: Any) -> None:
+    def __init__(self, warm: int = 1, workspace: str | None = None, **policy: Any) -> None:
         self.registry = Registry()
         self.timers = Timers()
         self.hub = Hub(VOCABULARY, self.registry)
-        self.host = ProcessHost(self.hub, ("pop_actors.actors.worker", "support.echo_actor"), warm)
+        self.host = ProcessHost(self.hub, ("pop_actors.actors.worker", "support.echo_actor"), warm, workspace)
         self._policy = Policy(**{"dynamic": True, "intensity_scope": "child", "max_restarts": 3, **policy})
 
     def __enter__(self) -> World:
@@ -85,11 +85,17 @@ class World:
         self.hub.stop()
         self.timers.stop()
 
-    def start(self, name: str = "a", restart: Any = "transient", shutdown: float = 5.0, **arguments: Any) -> int:
+    def start(
+        self,
+        name: str = "a",
+        restart: Any = "transient",
+        shutdown: float = 5.0,
+        limits: dict[str, int] | None = None,
+        **arguments: Any,
+    ) -> int:
         """Start one; its epoch."""
-        spec = ChildSpec(
-            name, process(self.host, ENTRY, lambda _: arguments), restart=restart, kind="process", shutdown=shutdown
-        )
+        starter = process(self.host, ENTRY, lambda _: arguments, limits=limits)
+        spec = ChildSpec(name, starter, restart=restart, kind="process", shutdown=shutdown)
         epoch: int = self.echoes.start_child(spec).result(SOON)
         return epoch
 

@@ -53,10 +53,6 @@ class Obedient(Actor):
         return message(self) if callable(message) else super().receive(message)
 
 
-class Small(Obedient):
-    mailbox_limit = 10
-
-
 def fail(error: BaseException) -> Callable[..., Any]:
     def failing(*_: object) -> None:
         raise error
@@ -285,28 +281,6 @@ class TestAnswers:
 
 
 class TestMailbox:
-    def test_a_full_mailbox_says_no_to_tells_and_asks(self, registry: Registry) -> None:
-        """Nothing is dropped in silence; whoever can wait is told before that."""
-        actor = Small.start_and_wait("small", registry)
-        release, is_busy = threading.Event(), threading.Event()
-        actor.tell(lambda _: is_busy.set() or release.wait(SOON))
-        assert is_busy.wait(SOON)
-        taken = 0
-        while not registry.is_full("small"):
-            actor.put(lambda _: None)
-            taken += 1
-        assert taken == 8
-        for _ in range(2):
-            actor.tell(lambda _: None)
-        with pytest.raises(Unavailable, match="mailbox full, 10"):
-            registry.ref("small").tell("more")
-        with pytest.raises(Unavailable, match="mailbox full"):
-            actor.request("more").result(SOON)
-        assert registry.depth("small") == 10
-        actor.tell_self(lambda _: None)
-        release.set()
-        assert actor.stop_and_wait(SOON)
-
     def test_a_ping_is_answered_by_the_base_with_what_waits(self, actor: Obedient, held: threading.Event) -> None:
         """The loop turns, whatever the subclass does."""
         answer = actor.request(Ping())
@@ -319,11 +293,31 @@ class TestMailbox:
         actor.ping()
         assert parent.next() == Beat()
 
+    def test_it_beats_however_much_waits(self, actor: Obedient, parent: Parent, held: threading.Event) -> None:
+        """A long backlog is no hang: the loop turns, so the beat comes after the present message."""
+        second, is_at_second = threading.Event(), threading.Event()
+        actor.tell(lambda _: is_at_second.set() or second.wait(SOON))
+        actor.ping()
+        held.set()
+        assert is_at_second.wait(SOON)
+        assert parent.next() == Beat()
+        second.set()
+
+    def test_pings_do_not_pile_up(self, actor: Obedient, parent: Parent, held: threading.Event) -> None:
+        """An actor that is busy for long is pinged many times, and finds one of them."""
+        before = actor.depth()
+        for _ in range(100):
+            actor.ping()
+        assert actor.depth() == before + 1
+        held.set()
+        assert parent.next() == Beat()
+
     def test_a_snapshot_tells_what_it_is_doing(self, actor: Obedient, held: threading.Event) -> None:
         """How much waits and how long it has been at its present message."""
         actor.tell(lambda _: None)
         shown = actor.snapshot()
         assert shown["mailbox"] == 1
+        assert actor.oldest_seconds() > 0
         assert actor.busy_seconds() > 0
         assert "busy" in repr(actor)
         held.set()

@@ -100,7 +100,8 @@ def test_the_reason_of_an_exit_is_told(world: World, verb: str) -> None:
 
 def test_a_start_that_fails_is_an_exit_with_its_traceback(world: World) -> None:
     """It is tried again until its budget is spent, and then given up."""
-    world.start(fails=True)
+    with pytest.raises(Refused, match="OSError: cannot start"):
+        world.start(fails=True)
     exits = [world.next_exit() for _ in range(4)]
     assert [epoch for _, epoch, _, _ in exits] == [1, 2, 3, 4]
     assert [again for *_, again in exits] == [True, True, True, False]
@@ -206,7 +207,7 @@ def test_actors_start_again_when_the_forkserver_was_killed(world: World) -> None
     assert world.pid("a") == pid
     os.kill(pid, signal.SIGKILL)
     name, _, reason, will_restart = world.next_exit()
-    assert (name, reason.kind, will_restart) == ("a", "exit", True)
+    assert (name, reason.kind, reason.detail, will_restart) == ("a", "signal", "SIGKILL", True)
     assert world.ask("who")["epoch"] == 2
     world.start("c")
     assert world.ask("who", name="c")["epoch"] == 1

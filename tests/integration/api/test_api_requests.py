@@ -135,6 +135,20 @@ def test_a_declared_no_becomes_a_conflict(service: Service, unix: httpx2.Client)
     assert "stop it first" in refused(unix.post("/api/jobs/job-1/restart"), 409, "wrong_state")
 
 
+def test_a_decision_reaches_the_daemon_whole(service: Service, unix: httpx2.Client) -> None:
+    """With its note and the task it is meant for; without a gate, or with words that are no decision, it is refused."""
+    service.control.create("job-1")
+    place = "/api/jobs/job-1/gate"
+    refused(unix.post(place, json={"decision": "approve"}), 409, "not_waiting")
+    service.control.happen("job-1", e.JobWaiting(at=AT, task="draft"))
+    for body in ({}, {"decision": "perhaps"}, {"decision": "approve", "note": 3}, {"decision": "approve", "why": "x"}):
+        refused(unix.post(place, json=body), 422, "invalid_request")
+    reply = unix.post(place, json={"decision": "approve", "note": "fine", "task": "draft"})
+    assert reply.json()["data"] == {"id": "job-1", "state": "pending"}
+    unix.post(place, json={"decision": "reject"}).raise_for_status()
+    assert service.control.orders == [("gate", "job-1", True, "fine", "draft"), ("gate", "job-1", False, "", None)]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [

@@ -15,7 +15,7 @@ from gateway_world import SECONDS, World, chat_message, eventually, world
 from pop_actors.core.observations import CallEnded, CallQueued, CallReplayed
 from pop_actors.errors import CallFailed
 from pop_actors.storage.layout import Workspace
-from pop_actors.system.gateway import paid_calls
+from pop_actors.system.gateway import paid_calls, purchase
 from pop_actors.system.gateway.journal import Journals
 
 
@@ -239,9 +239,35 @@ def test_a_disk_that_refuses_fails_the_call_before_it_is_sent(here: World, monke
     monkeypatch.setattr(os, "write", full_disk)
     with pytest.raises(CallFailed, match="No space left") as failed:
         here.ask()
-    assert failed.value.code == "journal"
+    assert failed.value.code == "disk_full"
     assert here.server.calls == []
     assert here.view()["fake", "ok"]["inFlight"] == 0
+
+
+def test_a_reply_without_room_to_be_written_down_is_kept_until_there_is(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits is told to ask again, and gets it then; it is bought once and stands there once."""
+    monkeypatch.setattr(purchase, "NO_ROOM_SECONDS", 0.01)
+    has_room = threading.Event()
+    real = os.write
+
+    def full_disk(descriptor: int, content: bytes) -> int:
+        if not has_room.is_set() and b'"paid"' in bytes(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, content)
+
+    monkeypatch.setattr(os, "write", full_disk)
+    for _ in range(3):
+        with pytest.raises(CallFailed) as failed:
+            here.ask()
+        assert failed.value.code == "disk_full"
+    assert here.paid == []
+    has_room.set()
+    eventually(lambda: len(here.paid) == 1)
+    assert here.ask()["content"]
+    assert len(here.server.calls) == 1
+    assert here.types() == ["sent", "paid"]
 
 
 def test_a_reply_that_could_not_be_made_durable_is_not_delivered(here: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from pop_actors.core.events import Event, JobCreated, ProcessDown, event_documen
 from pop_actors.core.ids import timestamp
 from pop_actors.core.messages import Chat, Record
 from pop_actors.core.status import fold_all
+from pop_actors.errors import Refused
 from pop_actors.runner.job import JobActor
 from pop_actors.storage.jsonl import AppendLog, read_lines
 from pop_actors.storage.layout import JobDirectory
@@ -55,7 +56,14 @@ class StatusWriter:
         self.asked.append([event["type"] for event in message.events])
 
     def request(self, message: object) -> Future[Any]:
-        raise AssertionError("a barrier is asked")
+        answer: Future[Any] = Future()
+        try:
+            self.ask(message, 0)
+        except Refused as refused:
+            answer.set_exception(refused)
+        else:
+            answer.set_result(None)
+        return answer
 
     def _take(self, message: object) -> None:
         assert isinstance(message, Record)
@@ -64,6 +72,9 @@ class StatusWriter:
             event = event_from(document)
             if (event.epoch, event.seq) <= self.last:
                 continue
+            have = self.last[1] if self.last[0] == event.epoch else 0
+            if event.seq > have + 1:
+                raise Refused("gap", "events are missing", {"have": have})
             if self.count == self.dies_before:
                 raise ProcessDied
             self.record(event)

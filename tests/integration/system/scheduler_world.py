@@ -141,11 +141,12 @@ class World:
                 self.put_job(seed.job_id, e.JobStarted(at=AT, epoch=1, seq=1, pid=1))
         self.writer.take()
 
-    def put_job(self, job_id: str, *events: e.Event) -> None:
+    def put_job(self, job_id: str, *events: e.Event, conflicts: tuple[str, ...] | None = ()) -> None:
         """Its status on the board, and the files a start reads."""
         created = e.JobCreated(
-            at=AT, id=job_id, run_id=f"pl-{job_id}", name=job_id, pipeline="noop", mode="production", tasks=("one",)
-        )
+            at=AT, id=job_id, run_id=f"pl-{job_id}", name=job_id, pipeline="noop", mode="production", tasks=("one",),
+            conflicts=conflicts,
+        )  # fmt: skip
         document = fold(None, created)
         for event in events:
             document = fold(document, event)

@@ -54,6 +54,7 @@ class World:
         self.scheduler, self.writer = Recorder(), Recorder()
         self.registry.register(m.SCHEDULER, self.scheduler)
         self.registry.register(m.STATUS_WRITER, self.writer)
+        self.on_seen: Callable[[], object] = lambda: None
         self.ignored: list[str] = []
         self.read: list[str] = []
 
@@ -62,6 +63,7 @@ class World:
             self.ignored.append(observation.name)
         elif isinstance(observation, seen.SeedSeen):
             self.read.append(observation.job_id)
+            self.on_seen()
 
     def __enter__(self) -> World:
         self.watcher = Watcher.start_and_wait(
@@ -262,3 +264,21 @@ def test_two_thousand_at_once_are_all_found_once(world: World) -> None:
     assert len(found) == 2000
     assert set(found) == wanted
     assert world.scheduler.take() == []
+
+
+def test_a_storm_of_events_is_bounded_and_loses_no_seed_and_no_order(world: World) -> None:
+    """While the watcher is busy its hints make room for newer ones; what it is told by others stays, and the next scan
+    finds what the lost hints were about."""
+    gate, is_busy = threading.Event(), threading.Event()
+    world.on_seen = lambda: is_busy.set() or gate.wait(SOON)
+    world.drop("first")
+    assert is_busy.wait(SOON)
+    world.drop("hidden")
+    for _ in range(3):
+        world.watcher.tell(m.LookAgain("told"))
+    for number in range(2 * Watcher.mailbox_limit):
+        world.watcher._hint(f"storm-{number}")
+    assert world.watcher.depth() <= Watcher.mailbox_limit + 1  # and perhaps its own tick
+    assert world.registry.undelivered.dropped()[m.WATCHER] >= Watcher.mailbox_limit
+    gate.set()
+    assert {world.found().job_id, world.found().job_id} == {"first", "hidden"}

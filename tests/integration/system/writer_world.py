@@ -19,6 +19,7 @@ from pop_actors.storage.claims import read_seed
 from pop_actors.storage.jsonl import read_lines
 from pop_actors.system import messages as m
 from pop_actors.system.board import Board
+from pop_actors.system.disk_watch import DiskWatch
 from pop_actors.system.status_writer import StatusWriter
 from support import daemon
 
@@ -39,6 +40,7 @@ class World:
         self.feed = seen.Feed(self.seen.put)
         self.registry = Registry()
         self.timers = Timers()
+        self.disk = DiskWatch(self.workspace.data, None)
         self.scheduler, self.watcher = Recorder(), Recorder()
         self.registry.register(m.SCHEDULER, self.scheduler)
         self.registry.register(m.WATCHER, self.watcher)
@@ -59,6 +61,7 @@ class World:
             board=self.board,
             feed=self.feed,
             timers=self.timers,
+            disk=self.disk,
             scheduler=self.registry.ref(m.SCHEDULER),
             watcher=self.registry.ref(m.WATCHER),
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from pop_actors.actors import supervision_messages as m
 from pop_actors.actors.child import (
+    NORMAL,
     SHUTDOWN,
     ChildNotice,
     ChildSpec,
@@ -18,6 +19,7 @@ from pop_actors.actors.child import (
     Started,
     StartFailed,
 )
+from pop_actors.actors.policy import Policy
 from pop_actors.actors.supervision import Supervision
 
 CRASH = ExitReason("exception", "boom")
@@ -41,16 +43,19 @@ class Entry:
 
 
 class World:
-    """Carries out effects: children start and stop at once, unless their ids are in `slow_starts` or `deaf`."""
+    """Carries out effects. Children start and stop at once, unless their ids are in `slow_starts` or `deaf`; the `idle`
+    start to find that they have nothing to do, the `immortal` survive being killed."""
 
     def __init__(self, *specs: ChildSpec, jitter: float = 0.0, **policy: Any) -> None:
         self.now = 1000.0
-        self.machine = Supervision(specs, m.Policy(**policy), lambda: jitter)
+        self.machine = Supervision(specs, Policy(**policy), lambda: jitter)
         self.alive: dict[int, Entry] = {}
         self.seen: list[m.Effect] = []
         self.words: list[str] = []
         self.slow_starts: set[str] = set()
         self.failing_starts: set[str] = set()
+        self.idle: set[str] = set()
+        self.immortal: set[str] = set()
         self.deaf: set[str] = set()
         self._timers: dict[int, float] = {}
         self._notices: deque[tuple[int, ChildNotice]] = deque()
@@ -106,6 +111,16 @@ class World:
             self.send(m.Due(timer))
         self.now = end
 
+    def row(self, child_id: str) -> dict[str, Any]:
+        """What `WhichChildren` says of a child."""
+        outcome = self.outcome(self.ask(m.WhichChildren()))
+        assert isinstance(outcome, tuple)
+        (found,) = (row for row in outcome[1] if row["id"] == child_id)
+        return dict(found)
+
+    def state(self, child_id: str) -> str:
+        return str(self.row(child_id)["state"])
+
     def next_timer(self) -> float | None:
         """Seconds until the next timer goes off."""
         return min(self._timers.values()) - self.now if self._timers else None
@@ -117,6 +132,10 @@ class World:
         """What was done since the last call, as `+id` (launched), `-id` (asked to stop) and `!id` (killed)."""
         words, self.words = self.words, []
         return " ".join(words)
+
+    def timers(self) -> set[int]:
+        """The timers that are set."""
+        return set(self._timers)
 
     @property
     def end(self) -> ExitReason | None:
@@ -134,9 +153,7 @@ class World:
             elif isinstance(effect, m.Gone):
                 self.alive.pop(effect.incarnation, None)
             elif isinstance(effect, m.Kill):
-                entry = self.alive[effect.incarnation]
-                self.words.append(f"!{entry.spec.id}")
-                self._notices.append((entry.incarnation, Exited(ExitReason("signal", "SIGKILL"))))
+                self._kill(self.alive[effect.incarnation])
             elif isinstance(effect, m.SetTimer):
                 self._timers[effect.timer] = self.now + effect.seconds
             elif isinstance(effect, m.CancelTimer):
@@ -148,8 +165,15 @@ class World:
         self.alive[effect.incarnation] = Entry(effect.spec, effect.epoch, effect.incarnation)
         if child_id in self.failing_starts:
             self._notices.append((effect.incarnation, StartFailed(CRASH)))
+        elif child_id in self.idle:
+            self._notices.append((effect.incarnation, StartFailed(NORMAL)))
         elif child_id not in self.slow_starts:
             self._notices.append((effect.incarnation, Started()))
+
+    def _kill(self, entry: Entry) -> None:
+        self.words.append(f"!{entry.spec.id}")
+        if entry.spec.id not in self.immortal:
+            self._notices.append((entry.incarnation, Exited(ExitReason("signal", "SIGKILL"))))
 
     def _ask_to_stop(self, entry: Entry) -> None:
         self.words.append(f"-{entry.spec.id}")

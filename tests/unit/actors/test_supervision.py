@@ -7,6 +7,7 @@ from supervision_world import CRASH, World, spec
 
 from pop_actors.actors import supervision_messages as m
 from pop_actors.actors.child import NORMAL, SHUTDOWN, Beat, ChildSpec, Exited, ExitReason, Started, StartFailed
+from pop_actors.actors.policy import Policy
 from pop_actors.actors.restart_budget import Backoff, RestartWindow
 
 HUNG = ExitReason("hung", "did not stop")
@@ -130,9 +131,9 @@ class TestStrategies:
     def test_strategies_with_groups_are_refused_where_children_stand_alone(self) -> None:
         """Dynamic children and budgets per child know no siblings."""
         with pytest.raises(ValueError, match="one_for_all"):
-            m.Policy(strategy="one_for_all", dynamic=True)
+            Policy(strategy="one_for_all", dynamic=True)
         with pytest.raises(ValueError, match="rest_for_one"):
-            m.Policy(strategy="rest_for_one", intensity_scope="child")
+            Policy(strategy="rest_for_one", intensity_scope="child")
 
 
 class TestRestartTypes:
@@ -298,7 +299,16 @@ class TestBackoff:
         asked = world.ask(m.WhichChildren())
         assert world.outcome(asked) == (
             "ok",
-            [{"id": "a", "kind": "thread", "state": "restarting", "epoch": 1, "restarts": 0}],
+            [
+                {
+                    "id": "a",
+                    "kind": "thread",
+                    "restart": "permanent",
+                    "state": "restarting",
+                    "epoch": 1,
+                    "restarts": 0,
+                }
+            ],
         )
         world.advance(4.0)
         assert world.alive_ids() == ["a"]
@@ -457,14 +467,28 @@ class TestHeartbeat:
         assert world.end == ExitReason("hung", "child x")
         assert world.take_words() == "+a +s -a"
 
-    def test_nobody_is_blamed_for_a_pause_of_the_supervisor_itself(self) -> None:
-        """A late tick means that this process was stopped or starved."""
+    @pytest.mark.parametrize("ticks_before", [0, 1])
+    def test_nobody_is_blamed_for_a_pause_of_the_supervisor_itself(self, ticks_before: int) -> None:
+        """A late tick means that this process was stopped or starved: the first one as well as any other."""
         world = World(spec("p", kind="process"))
         world.begin()
-        world.send(m.Tick())
+        for _ in range(ticks_before):
+            world.send(m.Tick())
         world.advance(3600.0)
         world.send(m.Tick())
         assert world.take_words() == "+p"
+
+    def test_short_pauses_do_not_add_up_to_a_silence(self) -> None:
+        """Only time in which this process was awake counts; of that, a silent child has its deadline's worth."""
+        world = World(spec("p", kind="process"), heartbeat_seconds=5, heartbeat_deadline=30)
+        world.begin()
+        for _ in range(6):
+            world.advance(14.0)
+            world.send(m.Tick())
+        assert world.take_words() == "+p"
+        world.advance(5.0)
+        world.send(m.Tick())
+        assert world.take_words() == "!p +p"
 
 
 class TestCommands:

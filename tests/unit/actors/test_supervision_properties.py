@@ -8,7 +8,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from supervision_world import CRASH, World, spec
 
 from pop_actors.actors import supervision_messages as m
-from pop_actors.actors.child import NORMAL, SHUTDOWN, Beat, ChildNotice, Exited, ExitReason, Started, StartFailed
+from pop_actors.actors.child import (
+    NORMAL,
+    SHUTDOWN,
+    Beat,
+    ChildNotice,
+    ChildSpec,
+    Exited,
+    ExitReason,
+    Started,
+    StartFailed,
+)
 from pop_actors.actors.restart_budget import Backoff
 
 MAX_RESTARTS = 3
@@ -21,8 +31,9 @@ children = st.lists(
         {
             "restart": st.sampled_from(["permanent", "transient", "temporary"]),
             "kind": st.sampled_from(["thread", "process", "supervisor"]),
-            "shutdown": st.sampled_from([None, 0.0, 2.0]),
+            "shutdown": st.sampled_from([None, 0.0, 2.0, "infinity"]),
             "backoff": st.sampled_from([None, Backoff(1.0, 8.0, reset_after=10.0)]),
+            "significant": st.booleans(),
         }
     ),
     min_size=0,
@@ -38,12 +49,24 @@ class Families(RuleBasedStateMachine):
         strategy=st.sampled_from(["one_for_one", "one_for_all", "rest_for_one"]),
         is_dynamic=st.booleans(),
         has_own_budgets=st.booleans(),
+        auto_shutdown=st.sampled_from(["never", "never", "any_significant", "all_significant"]),
         is_up=st.sampled_from([True, True, False]),
     )
-    def found(self, made: list[dict], strategy: str, is_dynamic: bool, has_own_budgets: bool, is_up: bool) -> None:
+    def found(
+        self,
+        made: list[dict],
+        strategy: str,
+        is_dynamic: bool,
+        has_own_budgets: bool,
+        auto_shutdown: str,
+        is_up: bool,
+    ) -> None:
         alone = is_dynamic or has_own_budgets
+        self.knows_significance = auto_shutdown != "never"
+        self.has_collapsed = False
         self.world = World(
-            *(spec(f"c{number}", **more) for number, more in enumerate(made)),
+            *(self.spec(number, more) for number, more in enumerate(made)),
+            auto_shutdown=auto_shutdown,
             jitter=0.5,
             strategy="one_for_one" if alone else strategy,
             dynamic=is_dynamic,
@@ -56,10 +79,19 @@ class Families(RuleBasedStateMachine):
         self.callers: dict[int, m.Command] = {}
         self.charges: dict[str, list[float]] = {}
         self.made = len(made)
+        self.spawned: int | None = None
         self.seen = 0
         self.world.begin()
         if is_up:
             self.all_get_ready(0)
+
+    def spec(self, number: int, more: dict) -> ChildSpec:
+        may = self.knows_significance and more["restart"] != "permanent"
+        return spec(f"c{number}", **{**more, "significant": may and more["significant"]})
+
+    def pick_one(self, child_id: str, state: str) -> bool:
+        child = self.world.machine.children.get(child_id)
+        return child is not None and child.state == state
 
     def pick(self, number: int, *states: str) -> str | None:
         there = [child_id for child_id, child in self.world.machine.children.items() if child.state in states]
@@ -81,6 +113,12 @@ class Families(RuleBasedStateMachine):
         child_id = self.pick(number, "starting")
         if child_id is not None:
             self.die(child_id, StartFailed(CRASH))
+
+    @rule(number=picks)
+    def one_has_nothing_to_do(self, number: int) -> None:
+        child_id = self.pick(number, "starting")
+        if child_id is not None:
+            self.world.notice(child_id, StartFailed(NORMAL))
 
     @rule(number=picks, reason=reasons)
     def one_dies(self, number: int, reason: ExitReason) -> None:
@@ -125,7 +163,7 @@ class Families(RuleBasedStateMachine):
     @precondition(lambda self: self.made < 9)
     @rule(more=children.filter(bool))
     def one_is_added(self, more: list[dict]) -> None:
-        self.ask(m.StartChild(spec(f"c{self.made}", **more[0])))
+        self.ask(m.StartChild(self.spec(self.made, more[0])))
         self.made += 1
 
     @rule(number=picks, kind=st.sampled_from([m.TerminateChild, m.DeleteChild, m.RestartChild]))
@@ -141,6 +179,12 @@ class Families(RuleBasedStateMachine):
     def it_is_stopped(self) -> None:
         self.world.send(m.Shutdown())
 
+    @precondition(lambda self: self.seen > 30)
+    @rule()
+    def it_collapses(self) -> None:
+        self.has_collapsed = True
+        self.world.send(m.Collapse(CRASH))
+
     def ask(self, command: m.Command) -> None:
         if self.world.machine.phase != "ended":
             self.callers[self.world.ask(command)] = command
@@ -149,7 +193,7 @@ class Families(RuleBasedStateMachine):
         """A death nobody asked for; note when it was charged."""
         machine = self.world.machine
         own = machine.policy.intensity_scope == "child"
-        is_free = notice.reason.kind == "timeout" or machine._waves.will_stop(child_id)
+        is_free = notice.reason.kind == "timeout" or machine.children[child_id].will_stop
         before = len(self.world.of(m.Gone))
         self.world.notice(child_id, notice)
         (gone,) = self.world.of(m.Gone)[before : before + 1]
@@ -189,7 +233,7 @@ class Families(RuleBasedStateMachine):
         """A static child is launched after its elders and asked to stop before them, wherever they move together."""
         new, self.seen = self.world.seen[self.seen :], len(self.world.seen)
         machine = self.world.machine
-        if machine.phase != "stopping" or machine.policy.dynamic:
+        if machine.phase != "stopping" or machine.policy.dynamic or self.has_collapsed:
             return
         order = list(machine.children)
         asked = [child_id for child_id in order if machine.children[child_id].state in {"stopping", "killing"}]
@@ -199,21 +243,44 @@ class Families(RuleBasedStateMachine):
             assert order.index(asked[-1]) > order.index(running[-1])
 
     @invariant()
+    def nobody_is_started_by_a_supervisor_that_stops(self) -> None:
+        """From the first sign of its end on."""
+        if self.world.machine.phase in {"stopping", "ended"}:
+            if self.spawned is None:
+                self.spawned = len(self.world.of(m.Spawn))
+            assert len(self.world.of(m.Spawn)) == self.spawned
+
+    @invariant()
+    def what_is_timed_is_what_is_waited_for(self) -> None:
+        """No timer outlives its reason, and none is set that nobody knows."""
+        assert self.world.timers() == set(self.world.machine._life._timers)
+        waited_for = {child.timer for child in self.world.machine.children.values()}
+        waited_for |= {child.wave.timer for child in self.world.machine.children.values() if child.wave is not None}
+        assert self.world.timers() <= waited_for
+
+    @invariant()
     def nothing_is_done_after_the_end(self) -> None:
         """`Finished` is the last effect, and nobody is alive then."""
         if self.world.end is not None:
             assert isinstance(self.world.seen[-1], m.Finished)
             assert self.world.alive_ids() == []
+            assert self.world.timers() == set()
 
     def teardown(self) -> None:
-        """From wherever it is, a stop comes to its end, and nobody who asked is left without an answer."""
+        """From wherever it is, a stop comes to its end, whether children obey or have to be killed or left behind, and
+        nobody who asked is left without an answer."""
         if not hasattr(self, "world"):
             return
-        self.world.deaf = self.world.slow_starts = set()
+        everybody = self.world.deaf
+        is_obstinate = len(self.world.seen) % 2 == 0
+        self.world.deaf = self.world.immortal = everybody if is_obstinate else set()
         self.world.send(m.Shutdown())
-        while (child_id := self.pick(0, "stopping")) is not None:
-            self.world.crash(child_id, SHUTDOWN)
-        self.world.advance(30.0)
+        for _ in everybody:
+            self.world.advance(15.0)
+            for child_id in [child.spec.id for child in self.world.machine.children.values()]:
+                is_patient = self.world.machine.children[child_id].spec.grace is None
+                if self.pick_one(child_id, "stopping") and (is_patient or not is_obstinate):
+                    self.world.crash(child_id, SHUTDOWN)
         assert self.world.end is not None
         assert self.world.alive_ids() == []
         assert [command for caller, command in self.callers.items() if self.world.outcome(caller) is None] == []

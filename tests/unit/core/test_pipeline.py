@@ -153,11 +153,11 @@ def test_what_this_version_cannot_do_is_said_and_not_ignored() -> None:
     """Features of the contract that are to come are faults, each at its key."""
     found = faults(
         {"name": "a", "kind": "python"},
-        {"name": "b", "gate": True, "agent": "writer"},
-        {"name": "c", "isolation": "task", "precheck": {"http": "http://x"}, "gate": {"message": "look"}},
+        {"name": "b", "agent": "writer"},
+        {"name": "c", "isolation": "task", "precheck": {"http": "http://x"}},
     )
     assert [fault.partition(":")[0] for fault in found] == [
-        "/tasks/0/kind", "/tasks/1/gate", "/tasks/1/agent", "/tasks/2/isolation", "/tasks/2/gate", "/tasks/2/precheck",
+        "/tasks/0/kind", "/tasks/1/agent", "/tasks/2/isolation", "/tasks/2/precheck",
     ]  # fmt: skip
     assert all(fault.endswith("is not supported by this version yet") for fault in found)
 
@@ -167,9 +167,14 @@ def test_a_registry_that_cannot_be_read_is_not_held_against_the_tasks() -> None:
     assert parse_pipeline({"tasks": ["whoever"]}, None).task_names == ("whoever",)
 
 
-def test_a_gate_has_a_message_and_artifacts() -> None:
-    """The value a later version reads is there already."""
-    assert Gate(message="look", artifacts=["a.json"]).model_dump() == {"message": "look", "artifacts": ["a.json"]}
+@pytest.mark.parametrize(
+    ("written", "gate"),
+    [(True, Gate()), (False, None), ({"message": "look", "artifacts": ["a"]}, Gate(message="look", artifacts=["a"]))],
+)
+def test_a_gate_is_closed_or_says_what_to_look_at(written: object, gate: Gate | None) -> None:
+    """`true` is a gate without words."""
+    (entry,) = parse_pipeline({"tasks": [{"name": "a", "gate": written}]}, {"a"}).tasks
+    assert entry.gate == gate
 
 
 @given(st.permutations(["a", "b", "c"]), st.data())

@@ -37,8 +37,14 @@ costs = st.none() | st.floats(min_value=0, max_value=1)
 later_events: st.SearchStrategy[e.Event] = st.one_of(
     st.builds(e.JobRestarted, at=stamps, runId=st.just("r2"), reset=st.just(("b", "c")), tasks=st.just(TASKS)),
     st.builds(e.JobStarted, at=stamps, pid=numbers),
-    st.builds(e.ProcessDown, at=stamps, cause=st.just("signal")),
+    st.builds(e.ProcessDown, at=stamps, cause=st.just("signal"), ended=numbers),
     st.builds(e.JobSuspended, at=stamps),
+    st.builds(
+        e.CodeChanged, at=stamps, tasks=st.just(("a",)), files=st.just(("a.py",)), action=st.just("wait"),
+        code=st.just(e.Code()),
+    ),
+    st.builds(e.JobWaiting, at=stamps, task=tasks | st.just("")),
+    st.builds(e.GateApproved, at=stamps, task=tasks | st.just("")),
     st.builds(e.TaskStarted, at=stamps, task=tasks, attempt=numbers),
     st.builds(e.StageStarted, at=stamps, task=tasks, stage=stages, round=numbers),
     st.builds(e.StageFinished, at=stamps, task=tasks, stage=stages),
@@ -51,6 +57,7 @@ later_events: st.SearchStrategy[e.Event] = st.one_of(
         e.AttemptFailed, at=stamps, task=tasks, attempt=numbers, stage=stages, reason=st.just("timeout"),
         error=st.just(ERROR), retryIn=st.just(1.0),
     ),
+    st.builds(e.ControlTaken, at=stamps, task=tasks, faults=st.just(()) | st.just(("/: no",))),
     st.builds(e.TaskDone, at=stamps, task=tasks, attempt=numbers, executionTime=st.just(1.0), refinements=numbers),
     st.builds(
         e.TaskFailed, at=stamps, task=tasks, attempt=numbers, stage=stages, reason=st.just("flags"),
@@ -92,6 +99,8 @@ def test_every_document_is_json_within_its_bounds(events: list[e.Event]) -> None
         assert json.loads(json.dumps(after)) == after
         assert 0 <= after["progress"] <= 100
         assert after["state"] in JOB_STATES
+        assert (after["state"] == "waiting") <= (after["gate"] is not None)
+        assert after["epoch"] >= before["epoch"] or isinstance(event, e.JobStarted)
         assert after["lastUpdated"] >= before["lastUpdated"]
         assert after["costUsd"] >= before["costUsd"]
         assert set(after["tasks"]) == set(TASKS)
@@ -181,3 +190,35 @@ def test_a_new_run_keeps_done_tasks_and_what_came_with_the_seed() -> None:
     assert document["files"]["artifacts"] == ["data.csv", "a.json"]
     assert (document["tasks"]["a"]["state"], document["tasks"]["b"]["state"]) == ("done", "pending")
     assert document["progress"] == 33
+
+
+def test_a_job_at_a_gate_says_what_it_waits_for_until_it_is_decided() -> None:
+    """Approved it is to go on, rejected or stopped it has ended; an approval that comes too late changes nothing."""
+    waiting = folded(
+        e.TaskDone(at="t01", task="a", attempt=1, execution_time=1.0),
+        e.JobWaiting(at="t02", task="a", message="look", artifacts=("a.md",)),
+    )
+    gate = {"task": "a", "message": "look", "artifacts": ["a.md"], "since": "t02", "reason": "task"}
+    assert (waiting["state"], waiting["current"], waiting["gate"]) == ("waiting", "a", gate)
+    approved = fold(waiting, e.GateApproved(at="t03", task="a"))
+    assert (approved["state"], approved["gate"]) == ("pending", None)
+    for end in (e.JobFailed(at="t03", reason="control", error=ERROR), e.JobStopped(at="t03")):
+        ended = fold(waiting, end)
+        assert ended["gate"] is None
+        assert fold(ended, e.GateApproved(at="t04", task="a"))["state"] == ended["state"]
+
+
+def test_an_ended_process_takes_its_epoch_with_it() -> None:
+    """Also where it died before it was heard of; the number is not given out again."""
+    document = folded(e.ProcessDown(at="t01", cause="lost", ended=3))
+    assert (document["epoch"], document["restarts"]) == (3, 1)
+    assert fold(document, e.ProcessDown(at="t02", cause="lost", ended=2))["epoch"] == 3
+
+
+def test_changed_code_is_told_until_a_new_run() -> None:
+    """What changed, whom it concerns, and what was done."""
+    changed = e.CodeChanged(at="t01", tasks=("b",), files=("b.py",), action="continue", code=e.Code())
+    document = folded(changed)
+    assert document["codeChanged"] == {"at": "t01", "tasks": ["b"], "files": ["b.py"], "action": "continue"}
+    again = fold(document, e.JobRestarted(at="t02", run_id="r2", reset=TASKS, tasks=TASKS))
+    assert again["codeChanged"] is None

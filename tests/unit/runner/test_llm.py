@@ -17,6 +17,7 @@ from pop_actors.core.messages import Chat
 from pop_actors.errors import CallFailed, Refused, Unavailable
 from pop_actors.runner.clockwork import Clockwork, Deadline, StageTimeout
 from pop_actors.runner.llm import Caller, Choice, Llm, Ordinals, choice_of_config, settle
+from pop_actors.runner.room import Room
 
 NO_OVERRIDE = LlmOverride()
 
@@ -72,8 +73,8 @@ def clockwork() -> Iterator[Clockwork]:
 def llm_for(gateway: Gateway, clockwork: Clockwork, seconds: float = 60, **more: Any) -> tuple[Llm, list[Any]]:
     paid: list[Any] = []
     settings: dict[str, Any] = {"levels": (), "override": NO_OVERRIDE, "request_timeout": 60.0, **more}
-    deadline = Deadline(clockwork, seconds)
-    caller = Caller(gateway, "j", "r", 1, "t", 1, "inference", 0, deadline=deadline, paid=paid, **settings)
+    settings |= {"deadline": Deadline(clockwork, seconds), "room": Room(threading.Event())}
+    caller = Caller(gateway, "j", "r", 1, "t", 1, "inference", 0, paid=paid, **settings)
     return Llm(caller), paid
 
 

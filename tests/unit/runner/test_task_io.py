@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pop_actors.errors import CallFailed
 from pop_actors.runner.clockwork import Clockwork, Deadline, StageTimeout
+from pop_actors.runner.room import Room
 from pop_actors.runner.task_io import FileIndex, TaskIO, place_inside
 from pop_actors.storage.layout import JobDirectory
 
@@ -23,7 +24,7 @@ class Bench:
         self.announced: list[tuple[str, str]] = []
         self.index = FileIndex(lambda kind, name: self.announced.append((kind, name)))
         self.deadline = Deadline(clockwork, seconds)
-        self.io = TaskIO(self.job, "t", self.index, self.deadline)
+        self.io = TaskIO(self.job, "t", self.index, self.deadline, Room(threading.Event()))
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from pop_actors.errors import SeedRejected
 from pop_actors.storage.catalogue import Catalogue, file_and_function
 from pop_actors.storage.layout import Workspace
 
+RUN = Path("current/job/pipeline.json")
+
 
 def write(path: Path, content: Any) -> Path:
     """A file that changed ten seconds ago, so that it counts as settled."""
@@ -140,13 +142,15 @@ def test_paths_are_relative_to_the_root(workspace: Workspace, catalogue: Catalog
 
 
 def test_a_run_keeps_its_own_pipeline(catalogue: Catalogue) -> None:
-    """A resumed job follows its copy, with the task files as they are now."""
-    resolved = catalogue.for_run("p", b'{"tasks": ["b"]}')
+    """A resumed job follows its copy, with the task files as they are now; faults name the copy."""
+    resolved = catalogue.for_run("p", b'{"tasks": ["b"]}', RUN)
     assert (resolved.pipeline.task_names, resolved.content) == (("b",), b'{"tasks": ["b"]}')
     with pytest.raises(SeedRejected):
-        catalogue.for_run("gone", b'{"tasks": ["b"]}')
-    with pytest.raises(SeedRejected):
-        catalogue.for_run("p", b'{"tasks": ["gone"]}')
+        catalogue.for_run("gone", b'{"tasks": ["b"]}', RUN)
+    with pytest.raises(SeedRejected, match="gone"):
+        catalogue.for_run("p", b'{"tasks": ["gone"]}', RUN)
+    with pytest.raises(SeedRejected, match=f"{RUN}: line 1"):
+        catalogue.for_run("p", b'{"tasks":', RUN)
 
 
 def test_descriptions_show_tasks_or_faults(workspace: Workspace, catalogue: Catalogue) -> None:

@@ -5,6 +5,7 @@ Each kill is a real SIGKILL of a real process at a named point between two steps
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,14 +14,16 @@ import time
 from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import fault_child as child
 import pytest
 
-from pop_actors.core.events import JobCreated, JobRestarted, TaskStarted, event_document
+from pop_actors.core.events import JobCreated, JobDone, JobRestarted, TaskStarted, event_document
 from pop_actors.errors import SettingsError
-from pop_actors.storage import claims, fault_points, finish, recovery
+from pop_actors.storage import claims, disk, fault_points, finish, recovery
 from pop_actors.storage.fault_points import POINTS
+from pop_actors.storage.files import readable_json
 from pop_actors.storage.jsonl import AppendLog, json_line, read_lines
 from pop_actors.storage.layout import Workspace
 from pop_actors.storage.runner_pid import kill_left_behind, write_runner_pid
@@ -196,7 +199,7 @@ def test_jobs_are_read_back_with_torn_ends_cut_and_damage_told(workspace: Worksp
     assert job.document["tasks"]["a"]["state"] == "running"
     assert workspace.job("good").events.read_bytes() == created("good") + started
     assert sorted(found.damaged) == ["empty", "headless", "middle", "nolog", "stranger"]
-    assert "line 2" in found.damaged["middle"]
+    assert "line 2" in found.damaged["middle"].message
 
 
 def test_a_seed_dropped_after_a_half_claim_waits_its_turn(workspace: Workspace) -> None:
@@ -284,3 +287,56 @@ def test_a_claimed_name_that_came_back_is_removed_at_the_start(workspace: Worksp
     assert claims.is_taken(workspace, "j")
     recovery.recover(workspace)
     assert listing(workspace) == {"current": ["j"]}
+
+
+def test_a_job_that_cannot_leave_now_keeps_nobody_and_is_tried_again(workspace: Workspace) -> None:
+    """The others leave; it stays among the unfinished, done, and leaves at the next start with its one line."""
+    done = json_line(event_document(JobDone(at=child.AT, seq=1)))
+    for job_id in ("first", "held", "last"):
+        log_of(workspace, job_id, created(job_id), done)
+
+    def refuse(act: Any, *arguments: Any, **options: Any) -> Any:
+        if act is os.rename and str(arguments[0]).endswith("/held"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return act(*arguments, **options)
+
+    disk.tap(refuse)
+    try:
+        found = recovery.settle(workspace)
+    finally:
+        disk.tap(None)
+    assert sorted(found.finished) == ["first", "last"]
+    assert [(job.job_id, job.document["state"]) for job in found.unfinished] == [("held", "done")]
+    assert recovery.settle(workspace).finished == ["held"]
+    assert sorted(run_ids(workspace)) == ["pl-first", "pl-held", "pl-last"]
+
+
+def test_what_is_no_folder_takes_an_id_and_stops_nobody(workspace: Workspace) -> None:
+    """It is told where it lies; it is never touched."""
+    log_of(workspace, "good", created("good"))
+    (workspace.current / "README").write_text("notes")
+    found = recovery.recover(workspace)
+    assert [job.job_id for job in found.unfinished] == ["good"]
+    assert "is no folder" in found.damaged["README"].message
+    assert (workspace.current / "README").read_text() == "notes"
+
+
+def test_a_half_claim_that_cannot_be_undone_stops_no_start(workspace: Workspace) -> None:
+    """Somebody put something into it; it is left for a person, and the jobs go on."""
+    log_of(workspace, "good", created("good"))
+    workspace.claiming("odd").mkdir()
+    (workspace.claiming("odd") / "not-ours").mkdir()
+    found = recovery.recover(workspace)
+    assert [job.job_id for job in found.unfinished] == ["good"]
+    assert found.half_claims == []
+    assert (workspace.claiming("odd") / "not-ours").is_dir()
+
+
+def test_a_status_that_is_the_fold_is_not_written_again(workspace: Workspace) -> None:
+    """Any other is; that is how one of an older version becomes one of this version."""
+    log_of(workspace, "j", created("j"))
+    (job,) = recovery.recover(workspace).unfinished
+    assert job.status_is_stale
+    workspace.job("j").status.write_bytes(readable_json(job.document))
+    (job,) = recovery.recover(workspace).unfinished
+    assert not job.status_is_stale
