@@ -20,13 +20,13 @@ demo: $(READY) ## Run the three demo seeds on the built-in offline provider and 
 	@$(BIN)/python demo/run.py
 
 test: $(READY) ## The everyday suite: under three minutes
-	@$(BIN)/python -m pytest -n 2 -m "not faults"
+	@$(BIN)/python -m pytest -n 4 -m "not faults"
 
 test-all: $(READY) ## Every test
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 4
 
 faults: $(READY) ## Kill it, refuse its disk, cut its power at every named point, and look at what is left
-	@$(BIN)/python -m pytest -n 3 -m faults
+	@$(BIN)/python -m pytest -n 4 -m faults
 
 soak: $(READY) ## 2,000 jobs, a provider that fails in every way, processes killed at random; SEED=N has it again
 	@$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED))

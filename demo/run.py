@@ -153,6 +153,8 @@ def show(job: str) -> None:
         )
         table.add_row(name, task["state"], *cells)
     console.print(table)
+    models = sorted({call[0] for task in document["tasks"].values() for call in task["tokenUsage"]})
+    console.print(f"[dim]answered by[/dim] {', '.join(models)}", soft_wrap=True)
     artifacts = document["files"]["artifacts"]
     if artifacts:
         path = place / "files" / "artifacts" / artifacts[-1]

@@ -1,36 +1,46 @@
 """Settings: pop.toml, the environment (which wins), and the short names of old. The only reader of the environment.
 
-Read once at start into frozen values; each part is handed its own table. Provider keys are read here and removed from
-the environment, so that no process started later inherits them.
+Read once at start into frozen values; each part is handed its own table. Provider keys are read (by `credentials`) and
+removed from the environment, so that no process started later inherits them.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from pop_actors import credentials
+from pop_actors.core.api_keys import ProviderKeys
+from pop_actors.core.fallback import alias_faults
 from pop_actors.errors import SettingsError
 from pop_actors.storage.layout import Workspace
 
-PROVIDER_KEYS = {
-    "openai": "OPENAI_API_KEY",
-    "deepseek": "DEEPSEEK_API_KEY",
-    "anthropic": "ANTHROPIC_API_KEY",
-    "gemini": "GEMINI_API_KEY",
-    "moonshot": "MOONSHOT_API_KEY",
-    "zhipu": "ZHIPU_API_KEY",
-}
 SHORT_NAMES = {"PO_MAX_RUNNING_JOBS": ("jobs", "max_running"), "PO_LOG_LEVEL": ("logging", "level")}
+
+
+def _fits_a_header(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("a header's value is printable ASCII, in one line")
+    return value
+
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
+HeaderValue = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*|[a-z_][a-z0-9_]*")
+_HEADERS = re.compile(r"^PO_\w.*__HEADERS(__|$)", re.IGNORECASE)
+UNSHOWN = ("api_key", ".headers", ".otlp_endpoint")  # what stands there may be, or hold, a secret
+SECRETIVE = "api_key"  # a setting of such a name may hold, by mistake, what must not be shown
 
 
 class _Table(BaseModel):
@@ -64,15 +74,72 @@ class TasksSettings(_Table):
     retry_backoff_seconds: NotNegative = 2.0
 
 
-class ProviderSettings(_Table):
+class LimitSettings(_Table):
+    """What may be asked of a provider, or of one of its models; None: unlimited."""
+
+    requests_per_minute: AtLeastOne | None = None
+    tokens_per_minute: AtLeastOne | None = None
+    input_tokens_per_minute: AtLeastOne | None = None
+    output_tokens_per_minute: AtLeastOne | None = None
+    requests_per_day: AtLeastOne | None = None
+    max_concurrency: AtLeastOne | None = None
+
+
+class ProviderSettings(LimitSettings):
     """One `[gateway.providers.NAME]`; what is left out comes from the catalogue of providers."""
 
     kind: Literal["openai", "anthropic", "gemini", "claude-code", "offline"] | None = None
     base_url: str | None = None
-    api_key_env: str | None = None
-    requests_per_minute: AtLeastOne | None = None
-    tokens_per_minute: AtLeastOne | None = None
-    max_concurrency: AtLeastOne | None = None
+    api_key_env: tuple[str, ...] | None = None
+    """The variables, or systemd credentials, that hold its keys: one name, or several in the order of their use."""
+    api_key_file: tuple[str, ...] | None = None
+    """Files with a key each, used after those; relative to the root."""
+    command: Annotated[tuple[str, ...], Field(min_length=1)] = ("claude",)
+    """Of the kind claude-code: what is run."""
+    api: Literal["chat", "responses"] = "chat"
+    """Of the OpenAI kind: which of its two APIs is asked."""
+    stream: Literal["auto", "always", "never"] = "auto"
+    """Replies come as streams inside the gateway; auto: where they may be long."""
+    drop_unsupported: bool = True
+    """A parameter the model is known to refuse is left out with a warning; false: the call fails before it is sent."""
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, repr=False)
+    """Sent with every request, beside what the provider's kind needs."""
+    max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """Of the OpenAI kind: its name for the limit."""
+    schemas: Literal["native", "shown"] | None = None
+    """Of the OpenAI kind: it takes a JSON Schema itself, or only promises JSON and has to be shown the schema."""
+    models: dict[str, LimitSettings] = Field(default_factory=dict)
+    """Limits of single models, beside the provider's own."""
+    daily_budget_usd: NotNegative | None = None
+
+    @field_validator("api_key_env", "api_key_file", "command", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if not all(VARIABLE.fullmatch(name) for name in names or ()):
+            raise ValueError("names of environment variables stand here (A-Z, 0-9, _), never a key itself")
+        return names
+
+
+class PriceSettings(_Table):
+    """One `[gateway.prices."PROVIDER:MODEL"]`: dollars per million tokens; the last two are as `input` if left out."""
+
+    input: NotNegative
+    output: NotNegative
+    cached_input: NotNegative | None = None
+    cache_write: NotNegative | None = None
+
+
+class CacheSettings(_Table):
+    """`[gateway.cache]`: the same request again is answered from disk, for development."""
+
+    enabled: bool = False
+    ttl_seconds: Positive = 86400.0
+    max_entries: AtLeastOne = 10000
 
 
 class GatewaySettings(_Table):
@@ -83,8 +150,35 @@ class GatewaySettings(_Table):
     max_retries: Count = 3
     max_waiting_per_job: AtLeastOne = 1000
     max_waiting: AtLeastOne = 10000
+    max_ambiguous_retries: Count | None = None
+    """Of `max_retries`, how many may follow a failure after which the provider may have done the work: each may pay
+    twice. None: all of them."""
     daily_budget_usd: NotNegative | None = None
+    pipeline_daily_budget_usd: dict[str, NotNegative] = Field(default_factory=dict)
+    on_budget: Literal["fail", "wait"] = "fail"
+    """What becomes of a call when a budget of the day is spent: it fails, or waits until midnight UTC."""
+    aliases: dict[str, str] = Field(default_factory=dict)
+    """`"provider:name" = "provider:model"`; who answered is named by the latter."""
+    cache: CacheSettings = CacheSettings()
     providers: dict[str, ProviderSettings] = Field(default_factory=dict)
+    prices: dict[str, PriceSettings] = Field(default_factory=dict)
+    """By `"provider:model"`, or `"provider:*"` for its other models; they go before the prices that are known."""
+
+    @field_validator("aliases")
+    @classmethod
+    def _lead_to_models(cls, aliases: dict[str, str]) -> dict[str, str]:
+        faults = alias_faults(aliases)
+        if faults:
+            raise ValueError("; ".join(faults))
+        return aliases
+
+    @field_validator("prices")
+    @classmethod
+    def _name_models(cls, prices: dict[str, PriceSettings]) -> dict[str, PriceSettings]:
+        for name in prices:
+            if not all(name.partition(":")):
+                raise ValueError(f'{name!r} names no model: write "provider:model", or "provider:*"')
+        return prices
 
 
 class WorkflowSettings(_Table):
@@ -117,6 +211,38 @@ class ExecutorSettings(_Table):
 class LoggingSettings(_Table):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "text"] = "auto"
+    prompts: bool = False
+    """Log what models are asked and what they reply; never without being asked to."""
+    redact: tuple[str, ...] = ()
+    """Regular expressions: what they match in a logged prompt or reply is blacked out, besides what looks like a key.
+    """
+
+    @field_validator("redact")
+    @classmethod
+    def _are_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return patterns
+
+
+class TelemetrySettings(_Table):
+    """`[telemetry]`: where OpenTelemetry's traces of the runs go. Needs the extra `otel`."""
+
+    otlp_endpoint: str | None = None
+    """A collector's address; `/v1/traces` is added where it has no path. None: no traces."""
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, repr=False)
+    """Sent with every request to it: its key."""
+    service_name: Annotated[str, Field(min_length=1)] = "pop_actors"
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_an_address(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not re.match(r"https?://[^/\s@]+(/\S*)?$", endpoint):
+            raise ValueError("an http or https address stands here, as http://127.0.0.1:4318; keys go into headers")
+        return endpoint
 
 
 class Surroundings(_Table):
@@ -137,7 +263,7 @@ class Settings(_Table):
 
     root: Path
     data_dir: Path
-    keys: dict[str, SecretStr] = Field(default_factory=dict, repr=False, exclude=True)
+    keys: dict[str, ProviderKeys] = Field(default_factory=dict, repr=False, exclude=True)
     fault_point: str | None = None
     surroundings: Surroundings = Surroundings()
     jobs: JobsSettings = JobsSettings()
@@ -149,6 +275,7 @@ class Settings(_Table):
     control: ControlSettings = ControlSettings()
     executor: ExecutorSettings = ExecutorSettings()
     logging: LoggingSettings = LoggingSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @property
     def workspace(self) -> Workspace:
@@ -176,14 +303,14 @@ def load(root: Path | None, config_file: Path | None, environ: Mapping[str, str]
                 **document,
                 "root": root,
                 "data_dir": root / data_dir,
-                "keys": _keys(document, environ),
                 "fault_point": environ.get("PO_FAULT_POINT") or None,
                 "surroundings": _surroundings(environ),
             }
         )
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(fault, sources) for fault in error.errors())) from None
-    return settings
+    keys = credentials.read(settings.gateway.providers, environ, root)
+    return settings.model_copy(update={"keys": keys})
 
 
 def _surroundings(environ: Mapping[str, str]) -> Surroundings:
@@ -197,8 +324,11 @@ def _surroundings(environ: Mapping[str, str]) -> Surroundings:
 
 
 def take_keys_out_of(environ: dict[str, str] | os._Environ[str], settings: Settings) -> list[str]:
-    """Remove every provider key's variable, so that no process started from here on has it; their names."""
-    names = list(_key_variables(settings.gateway.model_dump()).values())
+    """Remove the variable of every provider's key and of every header, so that no process started from here on has
+    it; their names."""
+    places = credentials.variables(settings.gateway.providers).values()
+    headers = {name for name in environ if _HEADERS.search(name)}
+    names = sorted({name for names in places for name in names} | headers)
     for name in names:
         environ.pop(name, None)
     return names
@@ -244,36 +374,6 @@ def _toml_value(text: str) -> Any:
     return text
 
 
-def _keys(document: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, SecretStr]:
-    gateway = document.get("gateway")
-    found: dict[str, SecretStr] = {}
-    for provider, variable in _key_variables(gateway if isinstance(gateway, dict) else {}).items():
-        value = environ.get(variable) or _credential(variable, environ)
-        if value:
-            found[provider] = SecretStr(value)
-    return found
-
-
-def _key_variables(gateway: Mapping[str, Any]) -> dict[str, str]:
-    variables = dict(PROVIDER_KEYS)
-    providers = gateway.get("providers")
-    for name, table in (providers if isinstance(providers, dict) else {}).items():
-        if isinstance(table, dict) and table.get("api_key_env"):
-            variables[name] = str(table["api_key_env"])
-    return variables
-
-
-def _credential(name: str, environ: Mapping[str, str]) -> str | None:
-    """A systemd credential of that name, where the service manager handed one over."""
-    folder = environ.get("CREDENTIALS_DIRECTORY")
-    if not folder:
-        return None
-    try:
-        return (Path(folder) / name).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 def _where(sources: Mapping[str, str], key: str) -> str:
     source = sources.get(key) or sources.get(key.partition(".")[0]) or "pop.toml"
     return f"{source}: [{key}]" if source == "pop.toml" else source
@@ -281,6 +381,9 @@ def _where(sources: Mapping[str, str], key: str) -> str:
 
 def _explain(fault: Any, sources: Mapping[str, str]) -> str:
     key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden" and SECRETIVE in key:
+        return f"{_where(sources, key)}: {key}: no such setting; keys are named by api_key_env or api_key_file"
     if fault["type"] == "extra_forbidden":
         return f"{_where(sources, key)}: {key}: no such setting; remove it or correct its name"
-    return f"{_where(sources, key)}: {key} = {fault['input']!r}: {fault['msg']}"
+    value = "" if any(word in key for word in UNSHOWN) else f" = {fault['input']!r}"
+    return f"{_where(sources, key)}: {key}{value}: {fault['msg']}"

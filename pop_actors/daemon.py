@@ -33,12 +33,13 @@ from pop_actors.system import messages as m
 from pop_actors.system.board import Board
 from pop_actors.system.control import DaemonControl
 from pop_actors.system.disk_watch import DiskWatch
-from pop_actors.system.gateway import GatewayActor, GatewayView
+from pop_actors.system.gateway import GatewayActor, GatewayView, PromptLog
 from pop_actors.system.job_specs import JobSpecs
 from pop_actors.system.jobs import Jobs
 from pop_actors.system.scheduler import Scheduler
 from pop_actors.system.status_writer import StatusWriter
 from pop_actors.system.watcher import Watcher
+from pop_actors.telemetry.traces import open_tracer
 
 PRELOADED = (
     "pop_actors.actors.worker",
@@ -78,6 +79,9 @@ class Daemon:
         self._feed = Feed(logs.on_observation)
         self._metrics = Metrics()
         self._feed.add(self._metrics.on_observation)
+        self._tracer = open_tracer(settings.telemetry)
+        if self._tracer is not None:
+            self._feed.add(self._tracer.on_observation)
         self._timers = Timers()
         self._registry = Registry()
         self._board = Board()
@@ -159,6 +163,8 @@ class Daemon:
         self._hub.stop()
         self._disk.stop()
         self._timers.stop()
+        if self._tracer is not None:
+            self._tracer.close()
 
     def tree(self) -> dict[str, Any]:
         """The supervision tree, as `popctl tree` shows it."""
@@ -219,6 +225,7 @@ class Daemon:
                     workspace=workspace,
                     feed=feed,
                     on_paid=lambda job_id, event: status_writer.leave(m.Note(job_id, event)),
+                    prompts=_prompt_log(settings),
                 ),
             ),
             ChildSpec(
@@ -279,3 +286,10 @@ class Daemon:
             max_body_bytes=self._settings.jobs.seed_max_bytes + 4096,
             on_death=on_death,
         )
+
+
+def _prompt_log(settings: Settings) -> PromptLog | None:
+    if not settings.logging.prompts:
+        return None
+    secrets = [key.secret.get_secret_value() for keys in settings.keys.values() for key in keys.keys]
+    return PromptLog(settings.logging.redact, secrets)

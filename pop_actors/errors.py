@@ -26,6 +26,8 @@ from typing import Any
 
 DISK_FULL = "disk_full"
 """The code of what was refused because the disk has no room now; the same may be asked again."""
+BUDGET_PAUSED = "budget_paused"
+"""The code of a call refused because a budget of the day is spent, where calls wait for the next: ask again then."""
 
 
 class PopError(Exception):
@@ -133,5 +135,6 @@ class CallFailed(Refused):
 
     `code` says how: auth, quota, bad_request, rate_limited, overloaded, server, connect, timeout, disconnected,
     bad_reply, blocked, truncated, queue_full, unknown_provider, no_key, cancelled, journal (llm-calls.jsonl cannot be
-    written), disk_full (there is no room to write it now: ask again), internal.
+    written), disk_full (there is no room to write it now: ask again), budget (it is spent), budget_paused (it is spent
+    for today: ask again), circuit_open, internal.
     """

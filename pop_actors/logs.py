@@ -181,6 +181,21 @@ _OBSERVATIONS: dict[type, Callable[[Any], Line]] = {
         "provider call retried",
         {"provider": seen.provider, "model": seen.model, "reason": seen.reason},
     ),
+    o.CallFellBack: lambda seen: (
+        logging.WARNING,
+        "provider gave no reply, the next is asked",
+        {
+            "provider": seen.provider,
+            "model": seen.model,
+            "reason": seen.reason,
+            "next": f"{seen.to_provider}:{seen.to_model}",
+        },
+    ),
+    o.BudgetReached: lambda seen: (
+        logging.WARNING if seen.share < 1 else logging.ERROR,
+        f"{seen.share:.0%} of a budget is spent" if seen.share < 1 else f"a budget is spent; calls {seen.then}",
+        {"scope": seen.scope, "whose": seen.name, "spent": round(seen.spent, 6), "limit": seen.limit},
+    ),
     o.CircuitChanged: lambda seen: (
         logging.WARNING,
         "provider circuit opened" if seen.open else "provider circuit closed",

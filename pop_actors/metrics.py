@@ -1,4 +1,4 @@
-"""The metrics of the service (prefix `pop_`), kept by listening to the feed; the only user of prometheus_client.
+"""The metrics of the service (prefix `pop_`), kept by listening to the feed. OpenTelemetry's names stand beside them.
 
 Labels are bounded: names that users choose (pipelines, tasks, models) beyond the first few hundred count as
 `other`, and a job id is never one. Nothing here is called by the logic.
@@ -17,6 +17,7 @@ from pop_actors import __version__
 from pop_actors.core import events as e
 from pop_actors.core import observations as o
 from pop_actors.core.states import JOB_STATES
+from pop_actors.telemetry.gen_ai_metrics import GenAiMetrics
 
 MOST_NAMES = 300
 OTHER = "other"
@@ -60,6 +61,7 @@ class Metrics:
         self._make_job_metrics()
         self._make_actor_metrics()
         self._make_call_metrics()
+        self._gen_ai = GenAiMetrics(self.registry)
         self._hearers = self._hearing()
         build = Gauge("pop_build_info", "The running version; always 1.", ["version"], registry=self.registry)
         build.labels(__version__).set(1)
@@ -121,8 +123,18 @@ class Metrics:
         self._waiting_now = self._gauge("llm_waiting", "Calls queued for a permit.", "provider")
         self._tokens = self._counter("llm_tokens_total", "Tokens by kind.", "provider", "model", "kind")
         self._cost = self._counter("llm_cost_dollars_total", "What the calls cost.", "provider", "model")
+        self._unknown_prices = self._counter(
+            "llm_unknown_price_total", "Calls whose price nobody knows.", "provider", "model"
+        )
         self._retries = self._counter("llm_retries_total", "Tries after the first.", "provider", "reason")
         self._replays = self._counter("llm_replays_total", "Replies served from the journal.", "provider")
+        self._cached = self._counter("llm_cached_replies_total", "Replies served from the response cache.", "provider")
+        self._fallbacks = self._counter(
+            "llm_fallbacks_total", "Calls the next choice was asked for.", "provider", "model", "reason"
+        )
+        self._budgets = self._counter(
+            "llm_budget_reached_total", "Budgets that came to a warning or to their end.", "scope", "state"
+        )
         self._circuit = self._gauge("llm_circuit_open", "1 while the circuit is open.", "provider", "model")
         self._limit = self._gauge("llm_limit", "The provider's limit; +Inf: none.", "provider", "kind")
 
@@ -141,8 +153,14 @@ class Metrics:
             o.ActorRestarted: self._actor_restarted,
             o.CallQueued: lambda seen: self._move(self._waiting, self._waiting_now, seen.provider, +1),
             o.CallAdmitted: self._call_admitted,
-            o.CallRetried: lambda seen: self._retries.labels(seen.provider, seen.reason).inc(),
-            o.CallReplayed: lambda seen: self._replays.labels(seen.provider).inc(),
+            o.CallRetried: self._call_retried,
+            o.CallReplayed: lambda seen: (self._cached if seen.cached else self._replays).labels(seen.provider).inc(),
+            o.CallFellBack: lambda seen: self._fallbacks.labels(
+                seen.provider, self._models(seen.model), seen.reason
+            ).inc(),
+            o.BudgetReached: lambda seen: self._budgets.labels(
+                seen.scope, "spent" if seen.share >= 1 else "warned"
+            ).inc(),
             o.CallEnded: self._call_ended,
             o.CircuitChanged: self._circuit_changed,
             o.LimitSet: self._limit_set,
@@ -183,22 +201,30 @@ class Metrics:
         if seen.granted:
             self._move(self._inflight, self._inflight_now, seen.provider, +1)
 
+    def _call_retried(self, seen: o.CallRetried) -> None:
+        """What may pay twice is counted apart, whatever went wrong."""
+        self._retries.labels(seen.provider, "ambiguous" if seen.ambiguous else seen.reason).inc()
+
     def _call_ended(self, seen: o.CallEnded) -> None:
         self._move(self._inflight, self._inflight_now, seen.provider, -1)
         model = self._models(seen.model)
         self._requests.labels(seen.provider, model, seen.outcome).inc()
         self._request_seconds.labels(seen.provider, model).observe(seen.seconds)
+        self._gen_ai.call_ended(seen, model)
         kinds = {
             "input": seen.input_tokens,
             "output": seen.output_tokens,
             "cached": seen.cached_tokens,
             "reasoning": seen.reasoning_tokens,
+            "cache_write": seen.cache_write_tokens,
         }
         for kind, tokens in kinds.items():
             if tokens:
                 self._tokens.labels(seen.provider, model, kind).inc(tokens)
         if seen.cost_usd:
             self._cost.labels(seen.provider, model).inc(seen.cost_usd)
+        if seen.cost_usd is None and (seen.input_tokens or seen.output_tokens):
+            self._unknown_prices.labels(seen.provider, model).inc()
 
     def _circuit_changed(self, seen: o.CircuitChanged) -> None:
         self._circuit.labels(seen.provider, self._models(seen.model)).set(seen.open)

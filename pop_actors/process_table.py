@@ -1,11 +1,12 @@
 """Processes as the kernel shows them in /proc: who is whose child, what they carry in their environment, and how all of
 them are ended. Used by whoever started them, and by the next start for what an earlier one left behind.
 
-Nothing here trusts a pid: a signal goes through a pidfd that was opened before the process was looked at.
+Nothing here trusts a pid: a signal goes through a pidfd, to a process that was looked at while it was held by it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -18,8 +19,10 @@ WORKSPACE = "POP_ACTORS_WORKSPACE"
 
 FIRST_PAUSE_SECONDS = 0.0005
 LONGEST_PAUSE_SECONDS = 0.02
+LOOKS = 10
+MOST_AT_ONCE = 128  # each is held by a descriptor, and those are scarce
 _GONE = (FileNotFoundError, ProcessLookupError)
-_STATE, _PARENT, _THREADS = 0, 1, 17  # places in `_fields`
+_STATE, _PARENT, _THREADS, _MEMORY = 0, 1, 17, 20  # places in `_fields`
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -93,10 +96,21 @@ def carries(pid: int, variable: str, value: str) -> bool:
     """Whether the environment its program was started with has that variable. A zombie's shows nothing, nor does that
     of another user's process."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return f"{variable}={value}".encode() in file.read().split(b"\0")
+        return f"{variable}={value}".encode() in _environment(pid).split(b"\0")
     except (*_GONE, PermissionError):
         return False
+
+
+def _environment(pid: int) -> bytes:
+    """It shows nothing for a moment while its process begins to execute another program."""
+    for _ in range(LOOKS):
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = file.read()
+        fields = _fields(pid)
+        if environment or fields is None or fields[_MEMORY] == b"0":
+            break
+        time.sleep(FIRST_PAUSE_SECONDS)
+    return environment
 
 
 def carriers(variable: str, value: str) -> list[int]:
@@ -115,18 +129,26 @@ def _line_of(pid: int) -> Iterator[int]:
 def kill_if(pid: int, still: Callable[[int], bool]) -> bool:
     """SIGKILL where `still(pid)` holds, looked at when the pid can no longer become another process. False where it
     does not, or the process is gone or not ours to kill."""
+    return bool(_strike([pid], lambda: [pid] if still(pid) else []))
+
+
+def _strike(pids: Iterable[int], find: Callable[[], Iterable[int]]) -> set[int]:
+    """SIGKILL to those that `find()` names now that they are held by pidfds; those that were struck. A process that
+    had taken over a dead one's pid before is not named, and one that does so later is not the one that is held."""
+    with contextlib.ExitStack() as open_handles:
+        handles: dict[int, int] = {}
+        for pid in pids:
+            with contextlib.suppress(OSError):  # gone, or no descriptor is left: the next round tries again
+                handles[pid] = os.pidfd_open(pid)
+                open_handles.callback(os.close, handles[pid])
+        return {pid for pid in find() if pid in handles and _kill(handles[pid])}
+
+
+def _kill(handle: int) -> bool:
     try:
-        handle = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        if not still(pid):
-            return False
         signal.pidfd_send_signal(handle, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         return False
-    finally:
-        os.close(handle)
     return True
 
 
@@ -138,14 +160,24 @@ def end_all(find: Callable[[], Iterable[int]], seconds: float) -> set[int]:
     """
     deadline = time.monotonic() + seconds
     killed: set[int] = set()
+    dying: set[int] = set()  # what is dying may not be named any more: it has let go of its environment already
+    tried: set[int] = set()
     pause = FIRST_PAUSE_SECONDS
-    while living := [pid for pid in find() if is_alive(pid)]:
-        struck = {pid for pid in living if kill_if(pid, is_alive)}
+    while True:
+        living = [pid for pid in find() if is_alive(pid)]
+        dying = set(filter(is_alive, dying))
+        if not living and not dying:
+            break
+        batch = sorted(living, key=tried.__contains__)[:MOST_AT_ONCE]  # the new ones first
+        tried.update(batch)
+        struck = _strike(batch, find)
         killed |= struck
-        if not struck and not any(map(is_alive, killed)):
+        dying |= struck
+        if not dying and tried.issuperset(living):  # what is left is not ours to kill
             break
         if time.monotonic() > deadline:
-            raise TimeoutError(f"these processes did not die within {seconds:g} s after SIGKILL: {sorted(living)}")
+            left = sorted({*living, *dying})
+            raise TimeoutError(f"these processes did not die within {seconds:g} s after SIGKILL: {left}")
         time.sleep(pause)
         pause = min(LONGEST_PAUSE_SECONDS, pause * 1.5)
     for pid in killed:

@@ -19,7 +19,7 @@ from types import FrameType
 from pop_actors import __version__, config, logs
 from pop_actors.api.sockets import bind_tcp
 from pop_actors.daemon import Daemon
-from pop_actors.environment_block import blot_out
+from pop_actors.environment_block import blot_out, close_memory
 from pop_actors.errors import FormatRefused, PopError, RootTaken, SeedRejected, SettingsError
 from pop_actors.storage import control_socket, fault_points, workspace_format
 from pop_actors.storage.catalogue import Catalogue
@@ -28,6 +28,7 @@ from pop_actors.storage.files import sync_directory
 from pop_actors.storage.temporary_folder import temporary_folder
 from pop_actors.storage.workspace_lock import WorkspaceLock
 from pop_actors.systemd import ServiceManager
+from pop_actors.telemetry import traces
 
 CLEAN, FAILED, BAD_SETTINGS, ROOT_TAKEN = 0, 1, 2, 3
 SWITCH_INTERVAL_SECONDS = 0.0005  # the hub must not wait 5 ms for the GIL behind one busy thread
@@ -73,6 +74,7 @@ class Service:
         self._make_folders()
         with WorkspaceLock(self._settings.workspace):
             blot_out(config.take_keys_out_of(os.environ, self._settings))
+            close_memory()
             _check_port(self._settings.http)
             workspace_format.bring_up(self._settings.workspace)
             daemon = Daemon(
@@ -170,6 +172,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _check(settings: config.Settings) -> int:
     """Print every fault of the pipelines, or that the workspace is not for this version; the settings are fine or we
     would not be here."""
+    traces.check(settings.telemetry)
     try:
         workspace_format.check(settings.workspace)
     except FormatRefused as error:

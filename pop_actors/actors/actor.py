@@ -198,6 +198,12 @@ class Actor(pykka.ThreadingActor):
         if self._is_closed:
             self._turn_away()
 
+    def keep(self, message: object) -> None:
+        """Like `put`, for what was left (`Registry.leave`): given back where it goes before it has taken it."""
+        self._mailbox.put(Letter(message, is_left=True))
+        if self._is_closed:
+            self._turn_away()
+
     def depth(self) -> int:
         """Messages waiting."""
         return self._mailbox.qsize()
@@ -384,7 +390,7 @@ class Actor(pykka.ThreadingActor):
 
     def _turn_away(self) -> None:
         """Empty the mailbox of an actor that is gone. Whoever finds it closed after a `put` does so, too."""
-        lost = 0
+        lost, left = 0, []
         while True:
             try:
                 letter = self._mailbox.get_nowait()
@@ -392,8 +398,12 @@ class Actor(pykka.ThreadingActor):
                 break
             if letter.reply_to is not None:
                 letter.reply_to.fail(self._gone_error())
+            elif letter.is_left:
+                left.append(letter.message)
             elif not isinstance(letter.message, _StopRequest | _Nudge):
                 lost += 1
+        if left:
+            self.registry.give_back(self.address, left)
         if lost:
             self.registry.undelivered.count_dropped(self.address, "they waited in its mailbox when it went", lost)
 

@@ -115,7 +115,8 @@ def own_cgroup() -> str | None:
         mounts = [line.split() for line in file]
     for fields in mounts:
         root, place = fields[3], fields[4]
-        if path is not None and fields[fields.index("-") + 1] == "cgroup2" and path.startswith(root):
+        is_within = path is not None and (path == root or path.startswith(f"{root.rstrip('/')}/"))
+        if path is not None and is_within and fields[fields.index("-") + 1] == "cgroup2":
             return os.path.normpath(f"{place}/{os.path.relpath(path, root)}")
     return None
 
@@ -135,7 +136,7 @@ def kill(folder: str | None) -> None:
 
 
 def end(folder: str | None) -> None:
-    """Remove it; as long as somebody is left in it, they are killed."""
+    """Remove it, and those that were made in it; as long as somebody is left there, they are killed."""
     deadline = time.monotonic() + END_SECONDS
     while folder is not None:
         try:
@@ -147,7 +148,15 @@ def end(folder: str | None) -> None:
                 _log.warning("the cgroup %s cannot be removed: %s; the next start tries again", folder, error.strerror)
                 return
             kill(folder)
+            _remove_below(folder)
             time.sleep(PAUSE_SECONDS)
+
+
+def _remove_below(folder: str) -> None:
+    for path, inner, _ in os.walk(folder, topdown=False):
+        for name in inner:
+            with contextlib.suppress(OSError):  # somebody is dying there; the next round removes it
+                os.rmdir(f"{path}/{name}")
 
 
 def _folders(folder: str) -> list[str]:

@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -24,11 +25,15 @@ from pop_actors.process_table import (
     descendants_of,
     end_all,
     is_alive,
+    kill_if,
+    parent_of,
     reap,
 )
 
 SETUP = ("pop_actors.actors.adoption", "pop_actors.actors.freeze")
 ORPHAN_SECONDS = 5.0
+FORK_SECONDS = 60.0
+UNCLAIMED_SECONDS = 60.0
 SERVER_DIED = 255  # what multiprocessing says of a process whose forkserver cannot tell its exit code any more
 
 _log = logging.getLogger(__name__)
@@ -44,9 +49,9 @@ class Forkserver:
         self._preload = [*preload, *SETUP]
         self._workspace = workspace
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
-        self._server: int | None = None
-        self._has_died = False
+        self._first: int | None = None
         self._undying: set[int] = set()
+        self._zombies: dict[int, float] = {}
 
     def prepare(self) -> None:
         """Before the first worker. Should the forkserver die, its children become this process's."""
@@ -54,14 +59,31 @@ class Forkserver:
         self._context.set_forkserver_preload(self._preload)
 
     def fork(self, target: Callable[..., object], arguments: tuple[Any, ...]) -> ForkServerProcess:
-        """A new worker. OSError where none can be started."""
+        """A new worker. OSError where none can be started; a forkserver that does not fork within `FORK_SECONDS` is
+        ended, and the next fork has another one."""
         with _births:
             self._ensure_running()
             process = self._context.Process(target=target, args=arguments, name="worker")
-            process.start()
+            watch = threading.Timer(FORK_SECONDS, self.end)
+            watch.daemon = True
+            watch.start()
+            try:
+                process.start()
+            except EOFError:
+                raise ChildProcessError("the forkserver has died in the middle of a fork") from None
+            finally:
+                watch.cancel()
+                watch.join()
             assert process.pid is not None
             _workers.add(process.pid)
         return process
+
+    def end(self) -> None:
+        """Kill the forkserver: who waits for a fork hears of it. Workers live on, and the next fork has another one."""
+        server = _server()
+        if server is not None:
+            _log.error("the forkserver (pid %d) hangs, and is killed", server)
+            kill_if(server, lambda pid: parent_of(pid) == os.getpid())
 
     def collect(self, process: ForkServerProcess, seconds: float) -> int | None:
         """Wait for a worker that was killed or has ended, and forget it. Its exit code; None where nobody knows it."""
@@ -77,25 +99,46 @@ class Forkserver:
         return code
 
     def end_orphans(self) -> None:
-        """Kill all that workers left behind when they died, and wait until it is dead."""
+        """Kill all that workers left behind when they died, and wait until it is dead. What cannot be looked at or does
+        not die is logged; the former is tried again at the next death."""
         try:
             with _births:
-                killed = end_all(self._orphans, ORPHAN_SECONDS)
-        except TimeoutError as error:
-            self._undying |= set(self._orphans())
-            _log.error("left behind by a job: %s", error)
+                self._undying = set(filter(is_alive, self._undying))
+                killed = self._end_orphans()
+                if self._workspace is not None:
+                    self._reap_unclaimed()
+        except OSError as error:
+            _log.error("what a job may have left behind cannot be found: %s", error)
             return
         if killed:
             _log.info("ended %d processes that a job had left behind", len(killed))
 
+    def _end_orphans(self) -> set[int]:
+        try:
+            return end_all(self._orphans, ORPHAN_SECONDS)
+        except TimeoutError as error:
+            self._undying.update(self._orphans())
+            _log.error("left behind by a job: %s", error)
+            return set()
+
+    def _reap_unclaimed(self) -> None:
+        """This process adopts all that its own programs leave behind, too. Their zombies nobody waits for, unlike those
+        of its own children, which are gone long before `UNCLAIMED_SECONDS`."""
+        kept = {_server(), *_workers, *(process.pid for process in multiprocessing.active_children())}
+        zombies = [pid for pid in children_of(os.getpid()) if pid not in kept and not is_alive(pid)]
+        now = time.monotonic()
+        self._zombies = {pid: self._zombies.get(pid, now) for pid in zombies}
+        for pid, seen_at in self._zombies.items():
+            if now - seen_at >= UNCLAIMED_SECONDS:
+                reap(pid)
+
     def _orphans(self) -> list[int]:
-        found = [] if self._server is None else children_of(self._server)
-        self._has_died |= self._server is not None and not is_alive(self._server)
-        if self._has_died and self._workspace is not None:
+        server = _server()
+        found = [] if server is None else children_of(server)
+        has_died = server != self._first or (server is not None and not is_alive(server))
+        if has_died and self._workspace is not None:
             found += [
-                pid
-                for pid in children_of(os.getpid())
-                if pid != self._server and carries(pid, WORKSPACE, self._workspace)
+                pid for pid in children_of(os.getpid()) if pid != server and carries(pid, WORKSPACE, self._workspace)
             ]
         orphans = [pid for pid in found if pid not in _workers and pid not in self._undying]
         if orphans:  # whoever uses multiprocessing beside us has children there, too
@@ -107,10 +150,14 @@ class Forkserver:
         resource_tracker.ensure_running()  # it is this process's own and must not carry the mark
         with _marked(self._workspace):
             forkserver.ensure_running()
-        known: Any = forkserver._forkserver  # noqa: SLF001  (there is no public name)
-        server: int = known._forkserver_pid  # noqa: SLF001
-        self._has_died |= self._server not in {None, server}
-        self._server = server
+        self._first = self._first or _server()
+
+
+def _server() -> int | None:
+    """The forkserver. Nobody but multiprocessing reaps it, which forgets its pid then: the pid is nobody else's."""
+    known: Any = forkserver._forkserver  # noqa: SLF001  (there is no public name)
+    pid: int | None = known._forkserver_pid  # noqa: SLF001
+    return pid
 
 
 @contextlib.contextmanager

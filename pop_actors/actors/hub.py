@@ -30,6 +30,7 @@ __all__ = ["Hub", "Port"]
 STALL_SECONDS = 0.01
 VOUCH_SECONDS = 0.5
 DEAF_SECONDS = 5.0
+MOST_LAST_READS = 64  # of RECEIVE_BYTES each; a dead process has left less in its socket, a copy it forked may go on
 
 _log = logging.getLogger(__name__)
 
@@ -118,18 +119,20 @@ class Hub:
 
     def _close(self) -> None:
         """Nothing is left open: neither the ports of processes still there, nor the hub's own descriptors."""
+        with self._calls_lock:
+            self._is_closed = True
+        self._run_calls()  # one may be a port's that has just come
         ports = {key.data[0] for key in self._selector.get_map().values() if key.data is not None}
         for port in ports:
             self._shut(port)
             os.close(port._pidfd)
         self._selector.close()
-        with self._calls_lock:
-            self._is_closed = True
-            os.close(self._wake_reader)
-            os.close(self._wake_writer)
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
 
     def _serve(self, who: tuple[Port, bool] | None, events: int) -> None:
         if who is None:
+            os.read(self._wake_reader, 4096)
             self._run_calls()
             return
         port, is_death = who
@@ -143,7 +146,6 @@ class Hub:
                 self._read(port)
 
     def _run_calls(self) -> None:
-        os.read(self._wake_reader, 4096)
         with self._calls_lock:
             calls, self._calls = self._calls, []
         for call in calls:
@@ -153,8 +155,13 @@ class Hub:
                 _log.exception("the hub met an unexpected error")
 
     def _register(self, port: Port) -> None:
-        self._selector.register(port._socket, selectors.EVENT_READ, (port, False))
+        """Its death first: a process that cannot be listened to loses its link, ends itself, and is heard to."""
         self._selector.register(port._pidfd, selectors.EVENT_READ, (port, True))
+        try:
+            self._selector.register(port._socket, selectors.EVENT_READ, (port, False))
+        except OSError:
+            self._shut(port)
+            raise
 
     def _watch(self, port: Port) -> None:
         """Look for what the port needs now: readable unless too much is held, writable while something is unsent."""
@@ -260,8 +267,9 @@ class Hub:
         self._selector.unregister(port._pidfd)
         os.close(port._pidfd)
         try:
-            while port._open and self._drain_step(port):
-                pass
+            for _ in range(MOST_LAST_READS):
+                if not (port._open and self._drain_step(port)):
+                    break
             for envelope in port._held.take(lambda _: True):
                 if envelope.kind == "tell":
                     self._directory.bequeath(envelope.to, envelope.body)

@@ -51,13 +51,15 @@ def may_wait_here() -> bool:
 
 
 class Letter:
-    """A message on its way, who waits for its answer, and when (monotonic seconds) it was put in the mailbox."""
+    """A message on its way, who waits for its answer, when (monotonic seconds) it was put in the mailbox, and whether
+    it was left: it must not be lost with its reader."""
 
-    __slots__ = ("at", "message", "reply_to")
+    __slots__ = ("at", "is_left", "message", "reply_to")
 
-    def __init__(self, message: object, reply_to: Any = None) -> None:
+    def __init__(self, message: object, reply_to: Any = None, *, is_left: bool = False) -> None:
         self.message = message
         self.reply_to = reply_to
+        self.is_left = is_left
         self.at = time.monotonic()
 
 
@@ -210,7 +212,7 @@ class SheddingMailbox(Mailbox):
         (self._losable if self._is_losable(letter) else self._kept).append((next(self._numbers), letter))
 
     def _is_losable(self, letter: Letter) -> bool:
-        return type(letter.message) in self._may_be_lost and letter.reply_to is None
+        return type(letter.message) in self._may_be_lost and letter.reply_to is None and not letter.is_left
 
     def _first(self) -> deque[tuple[int, Letter]]:
         if self._kept and self._losable:

@@ -90,13 +90,16 @@ class ProcessChild:
             self._worker = worker
         if doomed:
             worker.kill()
-            return
-        self._launch.registry.register(self._launch.address, self)
 
     def told(self) -> None:
-        """It knows what it is; a stop that was asked for before is passed on."""
-        if self._stop_asked is not None:
-            self._tell_quietly(self._stop_asked)
+        """It knows what it is, so that it can be found; a stop that was asked for before is passed on."""
+        with self._lock:
+            if self._is_over:
+                return
+            self._launch.registry.register(self._launch.address, self)
+            stop = self._stop_asked
+        if stop is not None:
+            self._tell_quietly(stop)
 
     def heard(self, message: object) -> None:
         if isinstance(message, Heartbeat):

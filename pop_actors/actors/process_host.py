@@ -25,9 +25,10 @@ from pop_actors.actors.hub import Hub, Port
 from pop_actors.actors.lifeline import Lifeline
 from pop_actors.actors.worker import NORMAL
 from pop_actors.core.messages import Exiting, Start
-from pop_actors.errors import Unavailable
+from pop_actors.errors import FrameRefused, Unavailable
 
 REAP_SECONDS = 2.0
+STOP_SECONDS = 5.0
 SLOWEST_RETRY_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
@@ -37,16 +38,16 @@ class Client(Protocol):
     """Who a worker is handed over to. Called in the host's, the hub's or the asker's thread; returns at once."""
 
     def took(self, worker: Worker) -> None:
-        """This worker is the actor now; it is told what to be right after."""
+        """This worker is the actor now; it is told what to be right after. What it is told before that is lost."""
 
     def told(self) -> None:
-        """It was told; messages that follow reach the actor."""
+        """It was told; messages that follow reach the actor. Its death may have been heard already."""
 
     def heard(self, message: object) -> None:
         """The process told its parent something."""
 
     def ended(self, reason: ExitReason) -> None:
-        """The process, and whatever was left in its group, is gone. Called once."""
+        """The process, and what was left in its group, is gone, or it never became the actor. The first call counts."""
 
 
 @dataclass(eq=False, slots=True)
@@ -117,11 +118,11 @@ class ProcessHost:
                 return
             self._running = False
             self._change.notify_all()
-        self._thread.join(REAP_SECONDS)
+        self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            self._forkserver.end()  # no other wait there has no end
+            self._thread.join(STOP_SECONDS)
         self._lifeline.close()
-        for left in tuple(self._all):
-            left.kill()
-        self._bury(tuple(self._all))
         if self._cgroups is not None:
             self._cgroups.close()
 
@@ -144,6 +145,9 @@ class ProcessHost:
             worker_.port.tell(start)
         except Unavailable:  # it died in the pool this instant; the client hears of it as of any death
             _log.debug("worker %d died before it was told what to be", worker_.pid)
+        except FrameRefused as error:
+            worker_.kill()
+            client.ended(ExitReason("exception", f"it cannot be told what to be: {error}"))
         else:
             client.told()
 
@@ -154,14 +158,24 @@ class ProcessHost:
 
     def _work_for_ever(self) -> None:
         while self._running:
-            with self._change:
-                self._change.wait_for(self._has_work, self._pause())
-                dead = tuple(self._dead)
-                self._dead.clear()
-            if dead:
-                self._bury(dead)
-            if self._running and self._lacks_a_worker() and time.monotonic() >= self._retry_at:
-                self._add_one()
+            try:
+                self._work()
+            except Exception:  # noqa: BLE001  (without this thread no death is told, and nothing is started)
+                _log.exception("the process host met an unexpected error")
+                self._postpone()
+        for left in tuple(self._all):
+            left.kill()
+        self._bury(tuple(self._all))
+
+    def _work(self) -> None:
+        with self._change:
+            self._change.wait_for(self._has_work, self._pause())
+            dead = tuple(self._dead)
+            self._dead.clear()
+        if dead:
+            self._bury(dead)
+        if self._running and self._lacks_a_worker() and time.monotonic() >= self._retry_at:
+            self._add_one()
 
     def _has_work(self) -> bool:
         lacking = self._lacks_a_worker() and time.monotonic() >= self._retry_at
@@ -177,8 +191,7 @@ class ProcessHost:
         try:
             worker_ = self._spawn()
         except OSError as error:
-            self._failures += 1
-            self._retry_at = time.monotonic() + min(SLOWEST_RETRY_SECONDS, 0.05 * 2**self._failures)
+            self._postpone()
             _log.error("no process can be started (%s); trying again", error)
             return
         self._failures = 0
@@ -192,6 +205,11 @@ class ProcessHost:
                 worker_.client = wanted[1]
         if wanted is not None:
             self._tell(worker_, *wanted)
+
+    def _postpone(self) -> None:
+        """Start nothing for a while, the longer the more often in a row that was."""
+        self._failures += 1
+        self._retry_at = time.monotonic() + min(SLOWEST_RETRY_SECONDS, 0.05 * 2 ** min(self._failures, 10))
 
     def _spawn(self) -> Worker:
         ours, theirs = socket.socketpair()
@@ -239,7 +257,8 @@ class ProcessHost:
 
     def _bury(self, dead: Sequence[Worker]) -> None:
         """Collect the exit codes, end what they left behind, and only then tell of those that may have successors."""
-        codes = [self._forkserver.collect(gone.process, REAP_SECONDS) for gone in dead]
+        deadline = time.monotonic() + REAP_SECONDS
+        codes = [self._forkserver.collect(gone.process, max(0.0, deadline - time.monotonic())) for gone in dead]
         for gone in dead:
             cgroup.end(gone.cgroup)
         self._forkserver.end_orphans()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -45,6 +45,9 @@ class Mailbox(Protocol):
     def oldest_seconds(self) -> float:
         """How long the oldest of them has waited; 0 where there is none."""
 
+    def keep(self, message: object) -> None:
+        """Take a message whatever waits already, or give it back to the registry. Returns at once."""
+
 
 class Registry:
     """Address → endpoint. Thread-safe."""
@@ -53,7 +56,7 @@ class Registry:
         self._endpoints: dict[str, Endpoint] = {}
         self._mailboxes: dict[str, Mailbox] = {}
         self._went_at: OrderedDict[str, float] = OrderedDict()
-        self._left: dict[str, list[object]] = {}
+        self._left: dict[str, deque[object]] = {}
         self._left_count = 0
         self._changed = threading.Condition()
         self.undelivered = Undelivered()
@@ -66,10 +69,11 @@ class Registry:
         with self._changed:
             self.undelivered.know(address)
             self._went_at.pop(address, None)
-            for message in self._left.pop(address, ()):
-                self._left_count -= 1
+            left = self._left.pop(address, ())
+            self._left_count -= len(left)
+            for message in left:
                 with contextlib.suppress(ActorError):  # counted where it was refused
-                    endpoint.tell(message)
+                    _hand(message, endpoint)
             self._endpoints[address] = endpoint
             self._mailboxes.pop(address, None)
             if isinstance(endpoint, Mailbox):
@@ -105,17 +109,30 @@ class Registry:
         return address in self._endpoints or not self.is_away(address)
 
     def leave(self, address: str, message: object) -> None:
-        """Tell whoever is at `address`; where nobody is, keep it for who comes next: MOST_LEFT messages altogether."""
+        """Tell whoever is at `address`, however much waits there, or who comes next: for what must not be lost, and
+        whose sender has a bound of its own. An actor that goes before it took the message gives it back. MOST_LEFT
+        messages wait for actors to come."""
+        self._leave(address, [message])
+
+    def give_back(self, address: str, messages: list[object]) -> None:
+        """Leave again what an actor did not take before it went, in front of what has been left since."""
+        self._leave(address, messages, in_front=True)
+
+    def _leave(self, address: str, messages: list[object], *, in_front: bool = False) -> None:
         with self._changed:
             endpoint = self._endpoints.get(address)
-            if endpoint is None and self._left_count < MOST_LEFT:
-                self._left.setdefault(address, []).append(message)
-                self._left_count += 1
-                return
-        if endpoint is None:
-            self.undelivered.count_dropped(address, "too much was left for actors that do not come")
-        else:
-            endpoint.tell(message)
+            if endpoint is None:
+                kept = messages[: max(0, MOST_LEFT - self._left_count)]
+                self._left_count += len(kept)
+                if kept and in_front:
+                    self._left.setdefault(address, deque()).extendleft(reversed(kept))
+                elif kept:
+                    self._left.setdefault(address, deque()).extend(kept)
+        if endpoint is not None:
+            for message in messages:
+                _hand(message, endpoint)
+        elif lost := len(messages) - len(kept):
+            self.undelivered.count_dropped(address, "too much was left for actors that do not come", lost)
 
     def bequeath(self, address: str, message: object) -> None:
         """The last words of a sender that is dead: like `leave` where somebody is about to come, else like `tell`."""
@@ -182,6 +199,13 @@ class Registry:
         return f"Registry({', '.join(sorted(self._endpoints))})"
 
 
+def _hand(message: object, endpoint: Endpoint) -> None:
+    if isinstance(endpoint, Mailbox):
+        endpoint.keep(message)
+    else:
+        endpoint.tell(message)
+
+
 @dataclass(frozen=True, slots=True)
 class LocalRef:
     """An address in this process. A `Ref` (see `process_actor`)."""
@@ -199,7 +223,8 @@ class LocalRef:
         endpoint.tell(message)
 
     def leave(self, message: object) -> None:
-        """Like `tell`, and where nobody is there now, whoever comes next gets it first of all."""
+        """Like `tell` for what must not be lost: where nobody is there to take it, whoever comes next gets it first of
+        all, and no mailbox is too full. See `Registry.leave`."""
         self.registry.leave(self.address, message)
 
     def request(self, message: object) -> Future[Any]:

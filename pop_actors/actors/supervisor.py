@@ -322,6 +322,7 @@ class Supervisor(Actor, Commands):
             return
         reason = self._end_reason or NORMAL
         deadline = time.monotonic() + LAST_STOP_SECONDS
+        others = []
         self._step_whatever_fails(m.Collapse(reason))
         while not self._machine.is_ended and (left := deadline - time.monotonic()) > 0:
             try:
@@ -332,6 +333,10 @@ class Supervisor(Actor, Commands):
                 self._step_whatever_fails(letter.message.event)
             elif letter.reply_to is not None:
                 letter.reply_to.fail(self._gone_error())
+            else:
+                others.append(letter)
+        for letter in others:  # to be turned away with what has come since
+            self._mailbox.put(letter)
         for child in self._running.values():
             child.kill()
         alive = [child.spec.id for child in self._machine.children.values() if child.incarnation in self._running]

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from pop_actors import __version__
 from pop_actors.api.envelope import translate_errors
 from pop_actors.api.parts import Parts
+from pop_actors.api.routes_gateway import gateway_action_routes, gateway_routes
 from pop_actors.api.routes_jobs import job_action_routes, job_routes
 from pop_actors.api.routes_service import probe_routes, service_action_routes, service_routes
 
@@ -20,7 +21,10 @@ def build_app(parts: Parts) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for routes in (job_routes, job_action_routes, service_routes, service_action_routes, probe_routes):
+    for routes in (
+        job_routes, job_action_routes, gateway_routes, gateway_action_routes, service_routes, service_action_routes,
+        probe_routes,
+    ):  # fmt: skip
         app.include_router(routes(parts))
     translate_errors(app)
     return app

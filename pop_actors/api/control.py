@@ -6,6 +6,7 @@ its code becomes the HTTP status (`api/envelope.py`). An unknown job, task, pipe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,17 @@ class Control(Protocol):
 
     def gateway(self) -> list[Document]:
         """One entry per provider and model: {provider, model, …limits and state}."""
+
+    def budgets(self) -> list[Document]:
+        """One entry per daily budget: {scope, name, limitUsd, spentUsd, state, resetsAt}."""
+
+    def set_limits(self, provider: str, limits: Mapping[str, float | None]) -> Document:
+        """Other limits of a provider, or of one of its models (`provider:model`), until the next start; all of them.
+        Refused bad_limit, unknown_provider."""
+
+    def probe(self, provider: str | None) -> list[Document]:
+        """One cheap call to that provider, or to each configured one: {provider, model, ok, ms, code, message,
+        costUsd}. Refused unknown_provider."""
 
     def state(self) -> Document:
         """The service at a glance: {claiming, jobs: {state: count}, pendingSeeds, …}."""

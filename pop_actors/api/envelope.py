@@ -19,8 +19,8 @@ from pop_actors.errors import AskTimeout, PopError, Refused, SeedRejected, Unava
 STATUS_OF_CODE = {
     "bad_request": 400, "invalid_json": 400, "forbidden": 403, "read_only": 403, "not_found": 404, "no_such_route": 404,
     "method_not_allowed": 405, "duplicate_job": 409, "too_large": 413, "invalid_request": 422, "invalid_seed": 422,
-    "unknown_pipeline": 422, "invalid_pipeline": 422, "unavailable": 503, "timeout": 504,
-    "disk_full": 507, "disk_error": 507,
+    "unknown_pipeline": 422, "invalid_pipeline": 422, "unknown_provider": 422, "bad_limit": 422,
+    "unavailable": 503, "timeout": 504, "disk_full": 507, "disk_error": 507,
 }  # fmt: skip
 CONFLICT = 409
 _CODE_OF_STATUS = {400: "bad_request", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from pop_actors import __version__
-from pop_actors.cli.commands import doctor, jobs, live, scaffold, service, submit
+from pop_actors.cli.commands import doctor, gateway, jobs, live, scaffold, service, submit
 from pop_actors.cli.failure import REFUSED, USAGE, CommandFailed
 from pop_actors.cli.options import Options
 from pop_actors.cli.output import print_failure, print_json
@@ -33,7 +33,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_global_options)
-    for module in (submit, jobs, live, service, doctor, scaffold):
+    for module in (submit, jobs, live, gateway, service, doctor, scaffold):
         module.register(app)
     return app
 

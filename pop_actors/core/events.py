@@ -194,11 +194,12 @@ class StageFinished(_Event):
 
 
 class TaskHeld(_Event):
-    """A task waits for something that is no fault of its own (`reason` disk: room on it); its timeouts stand still."""
+    """A task waits for something that is no fault of its own, and its timeouts stand still. `reason`: disk, room on it;
+    budget, the next day's."""
 
     type: Literal["TaskHeld"] = "TaskHeld"
     task: str
-    reason: Literal["disk"] = "disk"
+    reason: Literal["disk", "budget"] = "disk"
 
 
 class TaskReleased(_Event):
@@ -323,6 +324,21 @@ Event = (
     | AttemptFailed | ControlTaken | TaskDone | TaskFailed | TaskSkipped | JobDone | JobFailed | JobRejected
     | JobStopped
 )  # fmt: skip
+
+NEWS = (StageStarted, StageFinished, TaskHeld, TaskReleased, FileWritten, CallPaid)
+"""What only tells of work under way: nobody waits until it is on disk, and none of it says that anything else is."""
+
+LAST_SEQ = 2**53
+"""Above every number a process can reach."""
+
+
+def reached_by(event: Event) -> tuple[int, int]:
+    """The (epoch, seq) a log has reached with this event; the death of a process closes its epoch. What comes later
+    under that number, or a lower one, is no news."""
+    if isinstance(event, ProcessDown | JobRepaired) and event.ended:
+        return event.ended, LAST_SEQ
+    return event.epoch, event.seq
+
 
 _adapter: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 

@@ -21,13 +21,16 @@ class LlmDefaults(_Part):
     model: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
+    reasoning_effort: str | None = None
+    fallback: tuple[str, ...] | None = None
 
 
 class LlmOverride(_Part):
-    """The pipeline's `llmOverride`: beats whatever a task asks for."""
+    """The pipeline's or a task's `llmOverride`: beats whatever a task asks for. It takes no other level's fallback."""
 
     provider: str | None = None
     model: str | None = None
+    fallback: tuple[str, ...] | None = None
 
 
 class Gate(_Part):
@@ -79,4 +82,6 @@ class JobSpec(_Part):
     on_code_change: OnCodeChange = "continue"
     retry_backoff_seconds: Annotated[float, Field(ge=0)] = 2.0
     request_timeout: Annotated[float, Field(gt=0)] = 600.0
+    priority: int = 0
+    budget_usd: float | None = None
     fault_point: str | None = None

@@ -1,39 +1,51 @@
-"""When a call may go to a provider, and when it may go again. The gateway acts on it; nothing here sleeps.
+"""When a request may go to a provider, by the limits that are set. The gateway acts on it; nothing here sleeps.
 
 Seconds are whatever monotonic clock the caller uses. A limit is kept as the provider counts it: never more than the
-limit in any `PERIOD_SECONDS`, spread so that no burst is larger than a few seconds' worth.
+limit in any period, spread so that no burst is larger than a few seconds' worth.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+from pop_actors.core.token_guess import Tokens
 
 PERIOD_SECONDS = 60.0
+DAY_SECONDS = 86400.0
 JITTER_SECONDS = 1.0  # by how much two calls may travel differently long; a window is kept that much longer
+GRAINS = 600  # takes of a 600th of a period are remembered as one, by the last: memory does not follow traffic
 BURST_SHARE = 0.05  # of a minute's requests may go at once: a restart forgets the window, and twice this is still 10 %
-BACKOFF_SECONDS = 0.5
-MAX_BACKOFF_SECONDS = 30.0
-
-Fate = Literal["never_sent", "refused", "ambiguous", "permanent"]
 
 
-@dataclass(slots=True)
+class Wait(NamedTuple):
+    """Seconds until something may be done (inf: only another's end makes room), and what it waits for, in words."""
+
+    seconds: float
+    why: str
+
+
+FREE = Wait(0.0, "")
+
+
+@dataclass(slots=True, eq=False)
 class Grant:
-    """So much was taken from a window at that time. `amount` changes when the true amount is known."""
+    """So much was taken from a window by that time. Takes of one grain share a grant."""
 
     at: float
     amount: float
+    begun: float
 
 
 class Window:
     """What was taken in the last period. Takes are reserved first and settled later, to less (a refund) or to more."""
 
-    def __init__(self, limit: float, period: float = PERIOD_SECONDS + JITTER_SECONDS) -> None:
+    def __init__(self, limit: float, period: float = PERIOD_SECONDS) -> None:
         self.limit = limit
-        self._period = period
+        self._period = period + JITTER_SECONDS
+        self._grain = period / GRAINS
         self._grants: deque[Grant] = deque()
         self._used = 0.0
 
@@ -46,7 +58,7 @@ class Window:
         """Seconds until `amount` fits (0: now), if nothing else is taken; more than the limit fits an empty window."""
         self._forget(now)
         excess = self._used + min(amount, self.limit) - self.limit
-        if excess <= 0:
+        if excess <= 0 or not self._grants:
             return 0.0
         for grant in self._grants:
             excess -= grant.amount
@@ -56,17 +68,22 @@ class Window:
 
     def take(self, now: float, amount: float) -> Grant:
         """Take it, whether it fits or not."""
-        grant = Grant(now, amount)
-        self._grants.append(grant)
         self._used += amount
+        last = self._grants[-1] if self._grants else None
+        if last is not None and now - last.begun < self._grain:
+            last.at = now
+            last.amount += amount
+            return last
+        grant = Grant(now, amount, now)
+        self._grants.append(grant)
         return grant
 
-    def settle(self, grant: Grant, amount: float, now: float) -> None:
-        """The true amount of an earlier take."""
+    def adjust(self, grant: Grant, by: float, now: float) -> None:
+        """An earlier take was in truth so much more, or less. What has left the window is not charged again."""
         self._forget(now)
         if self._grants and grant.at >= self._grants[0].at:
-            self._used += amount - grant.amount
-        grant.amount = amount
+            self._used += by
+            grant.amount += by
 
     def _forget(self, now: float) -> None:
         while self._grants and self._grants[0].at + self._period <= now:
@@ -93,134 +110,147 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A provider's limits; None: unlimited."""
+    """Limits of a provider, or of one of its models; None: unlimited."""
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     max_concurrency: int | None = None
+    input_tokens_per_minute: float | None = None
+    output_tokens_per_minute: float | None = None
+    requests_per_day: float | None = None
+
+    @property
+    def reach(self) -> float:
+        """Seconds back to which they look."""
+        if self.requests_per_day is not None:
+            return DAY_SECONDS
+        of_a_minute = (self.requests_per_minute, self.tokens_per_minute, self.input_tokens_per_minute)
+        return 0.0 if of_a_minute == (None, None, None) and self.output_tokens_per_minute is None else PERIOD_SECONDS
+
+
+KINDS_OF_LIMIT = tuple(field.name for field in fields(Limits))
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to make one request. It is given back with what the request really used."""
+    """What one request took of each window, given back with what it really used."""
 
-    tokens: Grant
+    tokens: Tokens
+    both: float
+    requests: Grant
+    day: Grant
+    total: Grant
+    input: Grant
+    output: Grant
 
 
 class RateLimiter:
-    """All limits of one provider together: requests a minute, tokens a minute, and how many at once."""
+    """All limits of a provider, or of one of its models, together: over a minute, over a day, and how many at once."""
 
     def __init__(self, limits: Limits) -> None:
         self.in_flight = 0
         # what was taken counts in windows without a limit too, so that a limit set later begins with what is known
-        self._requests = Window(math.inf)
-        self._tokens = Window(math.inf)
+        self._requests, self._total, self._input, self._output = (Window(math.inf) for _ in range(4))
+        self._day = Window(math.inf, DAY_SECONDS)
         self._pace: Pace | None = None
         self.limits = Limits()
         self.change(limits)
 
     def change(self, limits: Limits) -> None:
         """Set other limits; what was taken under the old ones still counts."""
+        if limits.requests_per_minute != self.limits.requests_per_minute:
+            self._pace = Pace(limits.requests_per_minute) if limits.requests_per_minute else None
         self.limits = limits
         self._requests.limit = limits.requests_per_minute or math.inf
-        self._tokens.limit = limits.tokens_per_minute or math.inf
-        self._pace = Pace(limits.requests_per_minute) if limits.requests_per_minute else None
+        self._day.limit = limits.requests_per_day or math.inf
+        self._total.limit = limits.tokens_per_minute or math.inf
+        self._input.limit = limits.input_tokens_per_minute or math.inf
+        self._output.limit = limits.output_tokens_per_minute or math.inf
 
-    def fits(self, tokens: float) -> bool:
-        """Whether a request of so many tokens can ever be let through."""
-        return tokens <= self._tokens.limit
+    def recall(self, at: float, requests: float, tokens: Tokens) -> None:
+        """So much was taken then, before this limiter was made. Oldest first, and before anything is taken."""
+        self._requests.take(at, requests)
+        self._day.take(at, requests)
+        self._total.take(at, tokens.total)
+        self._input.take(at, tokens.input)
+        self._output.take(at, tokens.output)
 
-    def wait(self, now: float, tokens: float) -> float:
-        """Seconds until a request of so many tokens may go: 0 now, infinity when only another's end can make room."""
+    def too_small(self, input_tokens: float) -> str | None:
+        """The limit that a prompt of so many tokens can never pass; None: it may pass all of them."""
+        limits = self.limits
+        for name in ("tokens_per_minute", "input_tokens_per_minute"):
+            most = getattr(limits, name)
+            if most is not None and input_tokens > most:
+                return name
+        return None
+
+    def wait(self, now: float, tokens: Tokens) -> Wait:
+        """Until a request of so many tokens may go."""
         most = self.limits.max_concurrency
         if most is not None and self.in_flight >= most:
-            return math.inf
-        pace = self._pace.wait(now) if self._pace else 0.0
-        return max(pace, self._requests.wait(now, 1.0), self._tokens.wait(now, tokens))
+            return Wait(math.inf, f"max_concurrency ({most})")
+        pace = max(self._pace.wait(now) if self._pace else 0.0, self._requests.wait(now, 1.0))
+        longest = Wait(pace, "requests_per_minute") if pace > 0 else FREE
+        for window, amount, name in (
+            (self._total, tokens.total, "tokens_per_minute"),
+            (self._input, tokens.input, "input_tokens_per_minute"),
+            (self._output, tokens.output, "output_tokens_per_minute"),
+            (self._day, 1.0, "requests_per_day"),
+        ):
+            if window.limit < math.inf:
+                seconds = window.wait(now, amount)
+                if seconds > longest.seconds:
+                    longest = Wait(seconds, name)
+        return longest if longest is FREE else Wait(longest.seconds, self._in_words(longest.why))
 
-    def take(self, now: float, tokens: float) -> Permit:
-        """A permit; call it only when `wait` says 0. More tokens than the limit are taken as the limit."""
+    def take(self, now: float, tokens: Tokens) -> Permit:
+        """A permit; call it only when `wait` is over. More tokens than a limit are taken as the limit."""
         self.in_flight += 1
-        self._requests.take(now, 1.0)
         if self._pace:
             self._pace.take(now)
-        return Permit(self._tokens.take(now, min(tokens, self._tokens.limit)))
+        taken = Tokens(min(tokens.input, self._input.limit), min(tokens.output, self._output.limit))
+        both = min(tokens.total, self._total.limit)
+        return Permit(
+            taken,
+            both,
+            self._requests.take(now, 1.0),
+            self._day.take(now, 1.0),
+            self._total.take(now, both),
+            self._input.take(now, taken.input),
+            self._output.take(now, taken.output),
+        )
 
-    def give_back(self, permit: Permit, now: float, tokens: float | None) -> None:
-        """The request ended. `tokens` it used: 0 when it was turned away, None when nobody knows (the guess stands)."""
+    def give_back(self, permit: Permit, now: float, tokens: Tokens | None, *, sent: bool = True) -> None:
+        """The request ended. `tokens` it used: none when it was turned away, None when nobody knows (the guess stands).
+
+        `sent` False: it never reached the provider, which so did not count it.
+        """
         self.in_flight -= 1
-        if tokens is not None:
-            self._tokens.settle(permit.tokens, tokens, now)
+        if not sent:
+            self._requests.adjust(permit.requests, -1.0, now)
+            self._day.adjust(permit.day, -1.0, now)
+        if tokens is None:
+            return
+        self._total.adjust(permit.total, tokens.total - permit.both, now)
+        self._input.adjust(permit.input, tokens.input - permit.tokens.input, now)
+        # some providers count an answer's tokens as they come, so they are in the window until a minute after its end
+        self._output.adjust(permit.output, -permit.tokens.output, now)
+        self._output.take(now, tokens.output)
 
     def used(self, now: float) -> tuple[float, float]:
         """Requests and tokens taken in the last minute."""
-        return self._requests.used(now), self._tokens.used(now)
+        return self._requests.used(now), self._total.used(now)
 
+    def used_of(self, now: float) -> dict[str, float]:
+        """What is used of each kind of limit."""
+        return {
+            "requests_per_minute": self._requests.used(now),
+            "tokens_per_minute": self._total.used(now),
+            "max_concurrency": float(self.in_flight),
+            "input_tokens_per_minute": self._input.used(now),
+            "output_tokens_per_minute": self._output.used(now),
+            "requests_per_day": self._day.used(now),
+        }
 
-class TokenGuess:
-    """How many tokens a request will use, learned from what earlier ones of the same model used.
-
-    It follows a higher figure quickly and a lower one slowly, so it settles near the upper end of what is seen.
-    """
-
-    BYTES_PER_TOKEN = 4.0
-    FIRST_OUTPUT = 512.0
-
-    def __init__(self) -> None:
-        self._per_byte = 1 / self.BYTES_PER_TOKEN
-        self._output = self.FIRST_OUTPUT
-
-    def input(self, size: int) -> float:
-        """Tokens of a prompt of `size` bytes."""
-        return size * self._per_byte
-
-    def total(self, size: int, max_tokens: int | None) -> float:
-        """Tokens of prompt and answer together."""
-        output = self._output if max_tokens is None else min(self._output, max_tokens)
-        return self.input(size) + output
-
-    def learn(self, size: int, input_tokens: int, output_tokens: int) -> None:
-        """What a request of `size` bytes really used."""
-        if size > 0 and input_tokens > 0:
-            self._per_byte = _follow(self._per_byte, input_tokens / size)
-        self._output = _follow(self._output, float(output_tokens))
-
-
-def _follow(figure: float, seen: float) -> float:
-    return figure + (seen - figure) * (0.5 if seen > figure else 0.1)
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Try again after so many seconds."""
-
-    after: float
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Do not try again."""
-
-    why: str
-
-
-def after_failure(
-    fate: Fate, retries: int, max_retries: int, retry_after: float | None, remaining: float, luck: float
-) -> Retry | GiveUp:
-    """Whether a failed attempt is followed by another, and when.
-
-    `retries` were made before; `retry_after` (s) is the provider's wish; `remaining` (s) to the call's deadline.
-    `luck` in [0, 1) spreads callers: full jitter, or up to a tenth on top of the provider's wish. A wait that would end
-    past the deadline is not begun.
-    """
-    if fate == "permanent":
-        return GiveUp("the same request would fail again")
-    if retries >= max_retries:
-        return GiveUp(f"{max_retries} retries were made")
-    if retry_after is None:
-        wait = luck * min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0**retries)
-    else:
-        wait = retry_after + luck * min(1.0, 0.1 * retry_after)
-    if wait >= remaining:
-        return GiveUp("the deadline comes before the next try may be made")
-    return Retry(wait)
+    def _in_words(self, name: str) -> str:
+        return f"{name} ({getattr(self.limits, name):g})"

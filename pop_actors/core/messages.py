@@ -29,8 +29,10 @@ class Chat:
     """Job → gateway, asked: one LLM call. The answer is a `ChatReply` document; a refusal is a `CallFailed`.
 
     (task, attempt, stage, round, ordinal) and the hash of `request` make the journal's key: the same call asked again,
-    after whatever crashed, gets the same reply and is not bought again. `request` is the document of
-    `providers.types.ChatRequest`; `timeout` (s) bounds waiting, attempts and body together.
+    after whatever crashed, gets the same reply and is not bought again. `request` is the document of a
+    `core.chat.ChatRequest`; `timeout` (s) bounds waiting, attempts and body together. The rest says how it is bought,
+    and is no part of what it is: `fallback` names who is asked next (`provider:model`), `budget_usd` what the job may
+    spend, all its runs together.
     """
 
     job_id: str
@@ -43,6 +45,10 @@ class Chat:
     ordinal: int
     request: dict[str, Any]
     timeout: float
+    pipeline: str = ""
+    priority: int = 0
+    budget_usd: float | None = None
+    fallback: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

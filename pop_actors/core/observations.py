@@ -112,24 +112,67 @@ class CallQueued:
 
 
 @dataclass(frozen=True, slots=True)
+class CallPlace:
+    """Whose call it is: a stage's, in one round of one attempt of a task of a run."""
+
+    job_id: str
+    run_id: str
+    task: str
+    attempt: int
+    stage: str
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallAdmitted:
     """A chat left the queue, with a permit or (`granted` False) without: its deadline came or its job went."""
 
     provider: str
     waited: float
     granted: bool
+    place: CallPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CallRetried:
+    """`reason`: a code of `CallFailed`. `ambiguous`: the provider may have done the work, so it may be paid twice."""
+
     provider: str
     model: str
     reason: str
+    ambiguous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CallReplayed:
+    """`cached`: it came from the response cache, not from the job's own journal."""
+
     provider: str
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallFellBack:
+    """A provider gave no reply, and the next choice of the call is asked. `reason`: a code of `CallFailed`."""
+
+    provider: str
+    model: str
+    reason: str
+    to_provider: str
+    to_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReached:
+    """A budget came to `share` (0.8: a warning; 1: it is spent), US dollars. Scope job, pipeline, provider or global;
+    `then`: what becomes of calls when it is spent, fail or wait."""
+
+    scope: str
+    name: str
+    share: float
+    spent: float
+    limit: float
+    then: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +189,9 @@ class CallEnded:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     cost_usd: float | None = None
+    cache_write_tokens: int = 0
+    retries: int = 0
+    place: CallPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +221,7 @@ class ModeChanged:
 Observation = (
     JobChanged | SeedSeen | SeedClaimed | SeedTurnedDown | SeedIgnored | FirstStage | JobFinished | StatusWritten
     | ActorRestarted | ActorUp | CallQueued | CallAdmitted | CallRetried | CallReplayed | CallEnded | CircuitChanged
-    | LimitSet | ModeChanged | JobOverLimit
+    | LimitSet | ModeChanged | JobOverLimit | CallFellBack | BudgetReached
 )  # fmt: skip
 Listener = Callable[[Observation], None]
 

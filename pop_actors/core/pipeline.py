@@ -15,12 +15,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from pop_actors.core.chat import ReasoningEffort
 from pop_actors.core.ids import is_task_name
 from pop_actors.errors import PipelineInvalid
 
 Kind = Literal["staged", "python", "subprocess", "agent"]
 Exhausted = Literal["fail", "reject"]
 Text = Annotated[str, Field(min_length=1)]
+Fallback = Annotated[str, Field(pattern=r"^[^:\s]+(:\S.*)?$")]
 ONE_YEAR = 31_536_000.0
 SHOWN_CHARACTERS = 60
 Seconds = Annotated[float, Field(gt=0, le=ONE_YEAR, allow_inf_nan=False)]
@@ -55,10 +57,11 @@ class Precheck(_Strict):
 
 
 class ModelChoice(_Strict):
-    """Provider and model, where the pipeline has a wish."""
+    """Provider and model, where the pipeline has a wish; `fallback` says who is asked next where they give no reply."""
 
     provider: Text | None = None
     model: Text | None = None
+    fallback: list[Fallback] | None = None
 
 
 class ModelDefaults(ModelChoice):
@@ -66,6 +69,7 @@ class ModelDefaults(ModelChoice):
 
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
 
 class TaskEntry(_Strict):
@@ -179,8 +183,8 @@ _ALLOWED = {
     "gate": "true, false or {message, artifacts}",
     "precheck": "{http: URL, timeout} or {command: […], timeout}",
     "taskConfig": "an object with an object for each task",
-    "llm": "{provider, model, temperature, maxTokens}",
-    "llmOverride": "{provider, model}",
+    "llm": "{provider, model, temperature, maxTokens, reasoningEffort, fallback: [provider:model, …]}",
+    "llmOverride": "{provider, model, fallback: [provider:model, …]}",
     "metadata": "an object",
 }
 

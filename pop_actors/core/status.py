@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pop_actors.core import events as e
+from pop_actors.core.states import ENDED
 
 Document = dict[str, Any]
 
@@ -32,6 +33,18 @@ def fold_all(events: Iterable[e.Event], document: Document | None = None) -> Doc
     for event in events:
         document = fold(document, event)
     return document
+
+
+def is_news(document: Document, noted: e.Event) -> bool:
+    """Whether what the daemon says of a job is still to be noted, since it may be said twice: a run ends once, and only
+    the gate that is closed is opened."""
+    match noted:
+        case e.JobFailed() | e.JobStopped():
+            return document["state"] not in ENDED
+        case e.GateApproved():
+            return document["state"] == "waiting" and (document["gate"]["task"] or "") == noted.task
+        case _:
+            return True
 
 
 def summary(document: Document) -> Document:

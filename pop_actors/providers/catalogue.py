@@ -1,56 +1,118 @@
-"""What is known of the vendors whose wire format is OpenAI's chat completions, as data, and the names of all providers.
+"""The vendors of models and what tells them apart, as data, and the names of all providers.
 
-A vendor is added here by adding a line; only another wire format needs code.
+A vendor that speaks a known wire format is added here by adding a line; only another wire format needs code.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
+
+from pop_actors.providers import models
+from pop_actors.providers.anthropic_models import ANTHROPIC
+from pop_actors.providers.gemini_models import GEMINI
+from pop_actors.providers.models import ModelFacts
 
 OFFLINE = "offline"
 
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """`base_url` has the version in its path. `prices` is the vendor's id in genai-prices, None: prices are unknown.
+    """`base_url` as the contract has it: with the version for the OpenAI kind. `prices` is the vendor's id in
+    genai-prices, None: prices are unknown. `kind` is the family of wire formats, as settings name it.
 
-    `schemas`: it takes a JSON Schema itself (`native`), or only promises JSON and has to be shown the schema (`shown`).
+    `models`: what is known of its models. `max_concurrency`: how many calls at once, where settings do not say.
+    `keeps_alive`: its streams are never silent for long, even while a model
+    thinks. The rest concerns the OpenAI kind. `schemas`: it takes a JSON Schema itself (`native`), or only promises
+    JSON and has to be shown the schema (`shown`). `developer`: it knows the role; for others it is `system`.
     """
 
     base_url: str
     default_model: str | None
-    max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"]
-    schemas: Literal["native", "shown"]
-    prices: str | None
+    max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    schemas: Literal["native", "shown"] = "native"
+    prices: str | None = None
+    kind: Literal["openai", "anthropic", "gemini", "claude-code"] = "openai"
+    models: Mapping[str, ModelFacts] = field(default_factory=dict, repr=False)
+    keeps_alive: bool = False
+    developer: bool = False
+    max_concurrency: int | None = None
+
+    def model(self, name: str) -> ModelFacts:
+        return models.facts_of(name, self.models)
 
 
+CLAUDE_CODE = Vendor(
+    "", "sonnet", prices="anthropic", kind="claude-code", models=models.CLAUDE_CODE,
+    max_concurrency=2,  # each call is a process of half a second of CPU and up to 300 MB
+)  # fmt: skip
 VENDORS = MappingProxyType(
     {
-        "openai": Vendor("https://api.openai.com/v1", "gpt-5-nano", "max_completion_tokens", "native", "openai"),
-        "deepseek": Vendor("https://api.deepseek.com", "deepseek-v4-flash", "max_tokens", "shown", "deepseek"),
-        "moonshot": Vendor("https://api.moonshot.ai/v1", "kimi-k3", "max_completion_tokens", "native", "moonshotai"),
-        "zhipu": Vendor("https://api.z.ai/api/paas/v4", "glm-5.3", "max_tokens", "shown", "zai"),
+        "openai": Vendor(
+            "https://api.openai.com/v1", "gpt-5-nano", "max_completion_tokens", prices="openai", models=models.OPENAI,
+            developer=True,
+        ),
+        "deepseek": Vendor(
+            "https://api.deepseek.com", "deepseek-v4-flash", schemas="shown", prices="deepseek",
+            models=models.DEEPSEEK, keeps_alive=True,
+        ),
+        "moonshot": Vendor(
+            "https://api.moonshot.ai/v1", "kimi-k3", "max_completion_tokens", prices="moonshotai",
+            models=models.MOONSHOT,
+        ),
+        "zhipu": Vendor(
+            "https://api.z.ai/api/paas/v4", "glm-5.3", schemas="shown", prices="zai", models=models.ZHIPU,
+        ),
+        "anthropic": Vendor(
+            "https://api.anthropic.com", "claude-haiku-5-5", prices="anthropic", kind="anthropic", models=ANTHROPIC,
+            keeps_alive=True,
+        ),
+        "gemini": Vendor(
+            "https://generativelanguage.googleapis.com", "gemini-3.8-flash", prices="google", kind="gemini",
+            models=GEMINI,
+        ),
+        "claude-code": CLAUDE_CODE,
+    }
+)  # fmt: skip
+# a server that speaks the same language (vLLM, llama.cpp, a proxy): older ones know only `max_tokens`
+COMPATIBLE = MappingProxyType(
+    {
+        "openai": Vendor("", None),
+        "anthropic": Vendor("", None, kind="anthropic", models=ANTHROPIC),
+        "gemini": Vendor("", None, kind="gemini", models=GEMINI),
+        "claude-code": CLAUDE_CODE,
     }
 )
-# a server that speaks the same language (vLLM, llama.cpp, a proxy): older ones know only `max_tokens`
-COMPATIBLE = Vendor("", None, "max_tokens", "native", None)
-OTHER_KINDS = MappingProxyType({"anthropic": "anthropic", "gemini": "gemini", "claude-code": "claude-code"})
+"""By kind: what is taken to hold for an endpoint that is nobody's known."""
 OFFLINE_MODEL = "offline-1"
 
 
 def kind_of(name: str, configured: str | None) -> str | None:
-    """The wire format of a provider: what is configured, else what its name stands for; None for an unknown name."""
+    """The kind of a provider: what is configured, else what its name stands for; None for an unknown name."""
     if configured is not None:
         return configured
     if name in VENDORS:
-        return "openai"
-    return OFFLINE if name == OFFLINE else OTHER_KINDS.get(name)
+        return VENDORS[name].kind
+    return OFFLINE if name == OFFLINE else None
+
+
+def vendor_of(name: str, kind: str) -> Vendor | None:
+    """What is known of the provider of that name and kind; None for a kind without vendors."""
+    vendor = VENDORS.get(name)
+    return vendor if vendor is not None and vendor.kind == kind else COMPATIBLE.get(kind)
 
 
 def default_model(name: str, kind: str) -> str | None:
     """The model used where nobody names one; None where somebody must."""
     if kind == OFFLINE:
         return OFFLINE_MODEL
-    return VENDORS[name].default_model if name in VENDORS else None
+    vendor = vendor_of(name, kind)
+    return None if vendor is None else vendor.default_model
+
+
+def max_concurrency(name: str, kind: str) -> int | None:
+    """How many calls at once, where settings do not say; None: as many as there are."""
+    vendor = vendor_of(name, kind)
+    return None if vendor is None else vendor.max_concurrency

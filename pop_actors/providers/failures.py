@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -10,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from pop_actors.core.limits import Fate
+from pop_actors.core.rate_news import read_rate_news
+from pop_actors.core.retries import Fate
 from pop_actors.providers.types import AttemptFailed
 
 MAX_MESSAGE = 500
@@ -32,32 +34,93 @@ _BY_STATUS: Mapping[int, tuple[str, Fate]] = {
 _QUOTA = frozenset(
     {
         "insufficient_quota", "credit_balance_exhausted", "exceeded_current_quota_error", "billing_hard_limit_reached",
-        "billing_not_active", "insufficient_balance", "1113", "1308", "1309", "1310", "1311", "1314",
+        "billing_not_active", "insufficient_balance", "enforced_spend_limit_reached",
+        "1113", "1308", "1309", "1310", "1311", "1314",
     }
 )  # fmt: skip
+_AUTH = frozenset({"invalid_api_key", "authentication_error", "permission_error", "account_deactivated"})
+# what was asked or answered is not allowed: OpenAI's and Azure's words, and Z.ai's code
+_BLOCKED = frozenset({"content_filter", "content_policy_violation", "responsible_ai_policy_violation", "1301"})
+_RATE = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limit_reached_error", "1302"})
+_OVERLOADED = frozenset({"server_is_overloaded", "overloaded_error", "engine_overloaded_error", "slow_down", "1305"})
+_BAD_REQUEST = frozenset({"invalid_request_error", "invalid_prompt", "context_length_exceeded"})
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 def from_status(status: int, headers: Mapping[str, str], body: bytes, now: float) -> AttemptFailed:
-    """The failure an error status stands for. Header names are in lower case; `now` is seconds since the epoch."""
-    words, message = _error_of(body)
+    """The failure an error status stands for, as the OpenAI family words it.
+
+    Header names are in lower case; `now` is seconds since the epoch.
+    """
+    words, message = _error_in(body)
+    return failure(status, headers, words, message, now)
+
+
+def failure(
+    status: int,
+    headers: Mapping[str, str],
+    words: frozenset[str],
+    message: str,
+    now: float,
+    *,
+    wait: float | None = None,
+) -> AttemptFailed:
+    """The failure, for whoever reads the body in another way.
+
+    `words`: the error's machine words; `wait` (s): what the body says of waiting, where the headers say nothing.
+    """
     code, fate = _meaning(status, words)
-    if headers.get("x-should-retry", "").strip().lower() == "false":
+    should_retry = headers.get("x-should-retry", "").strip().lower()
+    if should_retry == "false":
         fate = "permanent"
-    wait = None if fate == "permanent" else retry_after(headers, now)
+    elif should_retry == "true" and fate == "permanent" and code == "bad_request":
+        fate = "refused"
+    told = retry_after(headers, now)
+    wish = wait if told is None else told
+    details: dict[str, Any] = {"status": status}
+    if fate == "permanent" and wish is not None:
+        details["tryAgainIn"] = wish  # not for this call; for its key
     return AttemptFailed(
-        code, f"HTTP {status}: {message or 'no message'}", fate, details={"status": status}, retry_after=wait
+        code,
+        f"HTTP {status}: {message or 'no message'}",
+        fate,
+        details=details,
+        retry_after=None if fate == "permanent" else wish,
     )
 
 
+def in_reply(error: Any) -> AttemptFailed:
+    """The failure that an error object stands for in a reply that had begun well: it may have been billed."""
+    words, message = _words_of(error)
+    status = next((int(word) for word in words if word.isdecimal() and len(word) == len("429")), 0)
+    code, fate = _meaning(status, words) if status >= HTTPStatus.BAD_REQUEST else _by_words(words)
+    return AttemptFailed(
+        code,
+        f"the provider broke off: {message or 'no message'}",
+        "permanent" if fate == "permanent" else "ambiguous",
+        details={"words": sorted(words)},
+    )
+
+
+def broken_off(word: str) -> AttemptFailed:
+    """The failure of a reply whose ending says no more than that it failed."""
+    return AttemptFailed("server", f"the provider broke off: {short(word)}", "ambiguous")
+
+
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds the provider wants to be left alone: `retry-after-ms`, or `retry-after` in seconds or as an HTTP date."""
+    """Seconds the provider wants to be left alone.
+
+    `retry-after-ms`; `retry-after` in seconds, as a duration or as an HTTP date; else when the limit that is used up
+    is reset.
+    """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     text = headers.get("retry-after")
     if text is None:
-        return None
-    seconds = _number(text)
+        return _until_reset(headers, now)
+    seconds = duration(text)
     if seconds is not None:
         return seconds
     try:
@@ -65,6 +128,29 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     except (ValueError, OverflowError):  # neither a number nor a date: as if nothing was said
         return None
     return max(0.0, wanted - _told_at(headers, now))
+
+
+def duration(text: str | None) -> float | None:
+    """Seconds: a number, or one with units (`46s`, `6m0s`, `12ms`); None for what is neither."""
+    number = _number(text)
+    if number is not None or text is None:
+        return number
+    parts = _DURATION.findall(text.strip())
+    if not parts or "".join(value + unit for value, unit in parts) != text.strip():
+        return None
+    return sum(float(value) * _UNITS[unit] for value, unit in parts)
+
+
+def short(text: str) -> str:
+    """On one line, and no longer than a message should be."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= MAX_MESSAGE else f"{flat[:MAX_MESSAGE]}…"
+
+
+def _until_reset(headers: Mapping[str, str], now: float) -> float | None:
+    news = read_rate_news(headers, now)
+    used_up = [quota.reset for quota in news.quotas.values() if quota.remaining == 0] if news else []
+    return max((seconds for seconds in used_up if seconds is not None), default=None)
 
 
 def _told_at(headers: Mapping[str, str], now: float) -> float:
@@ -78,6 +164,10 @@ def _told_at(headers: Mapping[str, str], now: float) -> float:
 def _meaning(status: int, words: frozenset[str]) -> tuple[str, Fate]:
     if status in {403, 429} and words & _QUOTA:
         return "quota", "permanent"
+    if status in {400, 403} and words & _BLOCKED:
+        return "blocked", "permanent"
+    if status == HTTPStatus.TOO_MANY_REQUESTS and words & _OVERLOADED:
+        return "overloaded", "refused"
     known = _BY_STATUS.get(status)
     if known is not None:
         return known
@@ -86,25 +176,36 @@ def _meaning(status: int, words: frozenset[str]) -> tuple[str, Fate]:
     return ("bad_request", "permanent") if status >= HTTPStatus.BAD_REQUEST else ("bad_reply", "permanent")
 
 
-def _error_of(body: bytes) -> tuple[frozenset[str], str]:
+def _by_words(words: frozenset[str]) -> tuple[str, Fate]:
+    """Where no status says it."""
+    meanings: tuple[tuple[frozenset[str], tuple[str, Fate]], ...] = (
+        (_QUOTA, ("quota", "permanent")),
+        (_AUTH, ("auth", "permanent")),
+        (_BLOCKED, ("blocked", "permanent")),
+        (_RATE, ("rate_limited", "refused")),
+        (_OVERLOADED, ("overloaded", "refused")),
+        (_BAD_REQUEST, ("bad_request", "permanent")),
+    )
+    return next((meaning for known, meaning in meanings if words & known), ("server", "ambiguous"))
+
+
+def _error_in(body: bytes) -> tuple[frozenset[str], str]:
     """The error's machine words and its message, of `{"error": {…}}`, `{"error": "…"}` or anything else."""
     try:
         document: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return frozenset(), _short(body.decode("utf-8", "replace"))
-    error = document.get("error", document) if isinstance(document, dict) else document
+        return frozenset(), short(body.decode("utf-8", "replace"))
+    return _words_of(document.get("error", document) if isinstance(document, dict) else document)
+
+
+def _words_of(error: Any) -> tuple[frozenset[str], str]:
     if isinstance(error, str):
-        return frozenset({error}), _short(error)
+        return frozenset({error}), short(error)
     if not isinstance(error, dict):
         return frozenset(), ""
     words = frozenset(str(error[key]) for key in ("type", "code", "status") if error.get(key) is not None)
     message = error.get("message")
-    return words, _short(message) if isinstance(message, str) else " ".join(sorted(words))
-
-
-def _short(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= MAX_MESSAGE else f"{flat[:MAX_MESSAGE]}…"
+    return words, short(message) if isinstance(message, str) else " ".join(sorted(words))
 
 
 def _number(text: str | None) -> float | None:

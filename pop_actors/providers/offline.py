@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from pop_actors.core.chat import ChatRequest, Usage
+from pop_actors.core.chat import ChatRequest, ToolCall, Usage
+from pop_actors.errors import CallFailed
 from pop_actors.providers.sample import sample
 from pop_actors.providers.types import ProviderReply
 
@@ -38,19 +39,35 @@ class OfflineProvider:
     """A `Provider` that answers by itself."""
 
     async def chat(self, request: ChatRequest, model: str, deadline: float) -> ProviderReply:  # noqa: ARG002  # the seam's signature; it never waits
-        """A paragraph about the last user message, or JSON as asked for."""
-        asked = orjson.dumps(request.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+        """A paragraph about the last user message, or JSON as asked for; a call of a tool only where one must be."""
+        asked = orjson.dumps(request.document(), option=orjson.OPT_SORT_KEYS)
         seed = hashlib.sha256(model.encode() + b"\0" + asked).digest()
-        content = _content(request, seed)
+        calls = _forced_call(request, seed)
+        content = "" if calls else _content(request, seed)
         most = (request.max_tokens or len(content)) * BYTES_PER_TOKEN
         cut = request.response_format == "text" and len(content) > most
         content = content[:most] if cut else content
         prompt = sum(len(_text(message.content).encode()) for message in request.messages)
         usage = Usage(input_tokens=_tokens(prompt), output_tokens=_tokens(len(content.encode())))
-        return ProviderReply(content, usage, "length" if cut else "stop", 0.0)
+        return ProviderReply(content, usage, "tool_calls" if calls else "length" if cut else "stop", 0.0, calls)
 
     async def close(self) -> None:
         """There is nothing to let go of."""
+
+
+def _forced_call(request: ChatRequest, seed: bytes) -> tuple[ToolCall, ...]:
+    """With arguments as the tool's parameters say."""
+    choice = request.tool_choice
+    if choice is None or choice in ("auto", "none"):
+        return ()
+    wanted = choice["function"]["name"] if isinstance(choice, dict) else None
+    functions = [tool["function"] for tool in request.tools or () if tool.get("type") == "function"]
+    for function in functions:
+        if wanted in {None, function["name"]}:
+            arguments = orjson.dumps(sample(function.get("parameters") or {"type": "object"}, seed)).decode()
+            called = {"name": function["name"], "arguments": arguments}
+            return ({"id": f"call_{seed[:6].hex()}", "type": "function", "function": called},)
+    raise CallFailed("bad_request", f"tool_choice wants {wanted or 'a tool'}, but there is no such tool")
 
 
 def _content(request: ChatRequest, seed: bytes) -> str:
@@ -82,9 +99,9 @@ def _last_user_text(request: ChatRequest) -> str:
     return _text(said[-1] if said else request.messages[-1].content)
 
 
-def _text(content: str | list[dict[str, Any]]) -> str:
-    if isinstance(content, str):
-        return content
+def _text(content: str | list[dict[str, Any]] | None) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
     return " ".join(str(part.get("text", "")) for part in content)
 
 

@@ -1,28 +1,41 @@
-"""OpenAI's chat completions as JSON: the body of a request, and what a reply says. Pure; the reply is never trusted."""
+"""OpenAI's chat completions as JSON, the wire format of a whole family: requests, replies, streams. Pure; a `Wire`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from pop_actors.core.chat import ChatRequest, FinishReason, Usage
+from pop_actors.core.chat import ChatRequest, FinishReason, Message, ToolCall, Usage
+from pop_actors.providers import failures
 from pop_actors.providers.catalogue import Vendor
-from pop_actors.providers.types import AttemptFailed
+from pop_actors.providers.reading import bad_reply, count, document_of, object_of, objects, table, text
+from pop_actors.providers.types import AttemptFailed, Parsed, ServerEvent, StreamParser, WireRequest
 
-MAX_TOKENS_COUNT = 2**53
-_FINISH: dict[str, FinishReason] = {
+MAX_TOOL_CALLS = 1000
+_FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",
+    "sensitive": "content_filter",  # Z.ai's word
+    "model_context_window_exceeded": "length",
 }
+# endings by which the provider says that it broke off itself: Z.ai's, DeepSeek's
+_BROKE_OFF = frozenset({"network_error", "insufficient_system_resource"})
+
+parse_error = failures.from_status
 
 
-def request_body(request: ChatRequest, model: str, vendor: Vendor) -> bytes:
-    """The bytes to post. Nothing is sent that was not asked for; `temperature` in particular."""
-    messages = [message.model_dump() for message in request.messages]
+def auth(key: str) -> Mapping[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def request(request: ChatRequest, model: str, vendor: Vendor, *, stream: bool) -> WireRequest:
+    """Nothing is sent that was not asked for; `temperature` in particular."""
+    messages = [_message(message, vendor) for message in request.messages]
     body: dict[str, Any] = {"model": model, "messages": messages}
     if request.temperature is not None:
         body["temperature"] = request.temperature
@@ -30,9 +43,43 @@ def request_body(request: ChatRequest, model: str, vendor: Vendor) -> bytes:
         body[vendor.max_tokens_parameter] = request.max_tokens
     if request.stop:
         body["stop"] = request.stop
+    if request.reasoning_effort is not None:
+        body |= _effort(request.reasoning_effort, vendor.model(model).effort_by)
+    if request.tools:
+        body["tools"] = request.tools
+    if request.tool_choice is not None:
+        body["tool_choice"] = request.tool_choice
     if request.response_format != "text":
         _ask_for_json(body, messages, request.response_format, vendor)
-    return orjson.dumps(body)
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return WireRequest("/chat/completions", orjson.dumps(body))
+
+
+def _message(message: Message, vendor: Vendor) -> dict[str, Any]:
+    role = "system" if message.role == "developer" and not vendor.developer else message.role
+    told: dict[str, Any] = {"role": role, "content": message.content}
+    if message.tool_call_id is not None:
+        told["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        told["tool_calls"] = [_without_extra(call) for call in message.tool_calls]
+        # a model that thinks between its tools wants to see again what it thought
+        thoughts = (table(call.get("extra_content")).get("reasoning_content") for call in message.tool_calls)
+        thought = next((thought for thought in thoughts if isinstance(thought, str)), None)
+        if thought is not None:
+            told["reasoning_content"] = thought
+    return told
+
+
+def _without_extra(call: ToolCall) -> ToolCall:
+    return {"type": "function"} | {key: value for key, value in call.items() if key != "extra_content"}
+
+
+def _effort(level: str, said_by: str) -> dict[str, Any]:
+    if said_by == "reasoning_effort":
+        return {"reasoning_effort": level}
+    switch: dict[str, Any] = {"thinking": {"type": "disabled" if level == "none" else "enabled"}}
+    return switch if said_by == "thinking" or level == "none" else switch | {"reasoning_effort": level}
 
 
 def _ask_for_json(body: dict[str, Any], messages: list[dict[str, Any]], wanted: Any, vendor: Vendor) -> None:
@@ -50,88 +97,151 @@ def _ask_for_json(body: dict[str, Any], messages: list[dict[str, Any]], wanted: 
         messages.insert(0, {"role": "system", "content": "Answer with one JSON object."})
 
 
-def parse_reply(body: bytes) -> tuple[str, Usage, FinishReason]:
-    """Text, usage and finish reason. AttemptFailed, never to be retried, where there is no text to use.
+def parse_reply(body: bytes) -> Parsed:
+    """Codes beside those of every wire: what `failures.in_reply` makes of an error told with status 200."""
+    return _read(document_of(body))
 
-    Codes: bad_reply (not a chat completion), truncated (the tokens ran out before any text), blocked (refused or
-    filtered). The failure carries the usage where the reply has one: it is billed.
-    """
-    document = _object(_loads(body), "the reply")
-    usage = _usage(document.get("usage"))
+
+def _read(document: dict[str, Any]) -> Parsed:
+    usage = usage_of(document.get("usage"))
     try:
         choices = document.get("choices")
+        if not choices and document.get("error"):
+            raise failures.in_reply(document["error"])
         if not isinstance(choices, list) or not choices:
-            raise _bad("it has no choices")
-        choice = _object(choices[0], "its first choice")
-        message = _object(choice.get("message"), "its message")
-        finish = _FINISH.get(str(choice.get("finish_reason")), "other")
-        return _content(message, finish), usage or Usage(), finish
+            raise bad_reply("it has no choices")
+        choice = object_of(choices[0], "its first choice")
+        message = object_of(choice.get("message"), "its message")
+        ending = str(choice.get("finish_reason"))
+        if ending in _BROKE_OFF:
+            raise failures.broken_off(ending)
+        return _parsed(message, _FINISH.get(ending, "other"), usage or Usage())
     except AttemptFailed as failure:
         failure.usage = usage
         raise
 
 
-def _content(message: dict[str, Any], finish: FinishReason) -> str:
+def _parsed(message: dict[str, Any], finish: FinishReason, usage: Usage) -> Parsed:
     content = message.get("content")
     if isinstance(content, list):
-        content = "".join(_part_text(part) for part in content)
+        content = "".join(text(part.get("text")) for part in objects(content))
     if content is not None and not isinstance(content, str):
-        raise _bad(f"its content is {type(content).__name__}, not text")
-    if content:
-        return content
+        raise bad_reply(f"its content is {type(content).__name__}, not text")
+    calls = _tool_calls(message) if finish != "length" else ()  # cut off, their arguments are no JSON
+    if content or calls:
+        return Parsed(content or "", usage, finish, calls)
+    raise without_text(finish, text(message.get("refusal")))
+
+
+def without_text(finish: FinishReason, refusal: str) -> AttemptFailed:
+    """The failure of a reply that has neither text nor whole tool calls."""
     if finish == "length":
-        raise AttemptFailed("truncated", "the tokens ran out before any text; raise max_tokens", "permanent")
-    refusal = message.get("refusal")
+        return AttemptFailed("truncated", "the tokens ran out before any text; raise max_tokens", "permanent")
     if finish == "content_filter" or refusal:
-        said = f": {refusal[:200]}" if isinstance(refusal, str) else ""
-        raise AttemptFailed("blocked", f"the provider would not answer this prompt{said}", "permanent")
-    raise _bad("it has no text")
+        said = f": {refusal[:200]}" if refusal else ""
+        return AttemptFailed("blocked", f"the provider would not answer this prompt{said}", "permanent")
+    return bad_reply("it has no text")
 
 
-def _part_text(part: Any) -> str:
-    text = part.get("text") if isinstance(part, dict) else None
-    return text if isinstance(text, str) else ""
+def _tool_calls(message: dict[str, Any]) -> tuple[ToolCall, ...]:
+    thought = message.get("reasoning_content")
+    extra = {"extra_content": {"reasoning_content": thought}} if isinstance(thought, str) and thought else {}
+    calls = []
+    for call in objects(message.get("tool_calls"))[:MAX_TOOL_CALLS]:
+        function = table(call.get("function"))
+        name = text(function.get("name"))
+        if name:
+            calls.append(tool_call(text(call.get("id")), name, text(function.get("arguments"))) | extra)
+    return tuple(calls)
 
 
-def _usage(document: Any) -> Usage | None:
+def tool_call(call_id: str, name: str, arguments: str) -> ToolCall:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments or "{}"}}
+
+
+def usage_of(document: Any) -> Usage | None:
     """Usage as billed; None where the reply has none."""
     if not isinstance(document, dict):
         return None
-    details = _dict(document.get("prompt_tokens_details"))
+    details = table(document.get("prompt_tokens_details"))
     # DeepSeek and Kimi say it beside the total instead of in the details
     cached = details.get("cached_tokens") or document.get("prompt_cache_hit_tokens") or document.get("cached_tokens")
     return Usage(
-        input_tokens=_count(document.get("prompt_tokens")),
-        output_tokens=_count(document.get("completion_tokens")),
-        cached_tokens=_count(cached),
-        reasoning_tokens=_count(_dict(document.get("completion_tokens_details")).get("reasoning_tokens")),
+        input_tokens=count(document.get("prompt_tokens")),
+        output_tokens=count(document.get("completion_tokens")),
+        cached_tokens=count(cached),
+        reasoning_tokens=count(table(document.get("completion_tokens_details")).get("reasoning_tokens")),
+        cache_write_tokens=count(details.get("cache_write_tokens")),
     )
 
 
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TOKENS_COUNT:
-        return 0
-    return int(value)
+class ChatStream:
+    """A streamed chat completion: its deltas, put together to the message a plain reply has. `[DONE]` ends it."""
+
+    def __init__(self) -> None:
+        self.began = False
+        self.done = False
+        self._pieces: dict[str, list[str]] = {"content": [], "refusal": [], "reasoning_content": []}
+        self._calls: dict[int, dict[str, Any]] = {}
+        self._finish: Any = None
+        self._usage: Any = None
+        self._chunks = 0
+
+    def feed(self, event: ServerEvent) -> None:
+        if self.done:
+            return
+        if event.data.strip() == "[DONE]":
+            self.done = True
+            return
+        chunk = document_of(event.data, "an event of the stream")
+        if chunk.get("error"):
+            raise failures.in_reply(chunk["error"])
+        self._chunks += 1
+        self._usage = chunk["usage"] if isinstance(chunk.get("usage"), dict) else self._usage
+        for choice in objects(chunk.get("choices"))[:1]:
+            self._finish = choice.get("finish_reason") or self._finish
+            if isinstance(choice.get("usage"), dict):  # where Kimi says it
+                self._usage = choice["usage"]
+            self._take(table(choice.get("delta")))
+
+    def _take(self, delta: dict[str, Any]) -> None:
+        for kind, pieces in self._pieces.items():
+            piece = text(delta.get(kind))
+            if piece:
+                pieces.append(piece)
+                self.began = True
+        for call in objects(delta.get("tool_calls")):
+            self.began = True
+            index = call.get("index")
+            self._take_call(index if isinstance(index, int) else len(self._calls), call)
+
+    def _take_call(self, index: int, delta: dict[str, Any]) -> None:
+        if index not in self._calls and len(self._calls) >= MAX_TOOL_CALLS:
+            raise bad_reply(f"it calls over {MAX_TOOL_CALLS} tools")
+        call = self._calls.setdefault(index, {"id": "", "name": "", "arguments": []})
+        function = table(delta.get("function"))
+        call["id"] = call["id"] or text(delta.get("id"))
+        call["name"] = call["name"] or text(function.get("name"))
+        call["arguments"].append(text(function.get("arguments")))
+
+    def usage(self) -> Usage | None:
+        return usage_of(self._usage)
+
+    def close(self) -> Parsed:
+        if not self.done:
+            raise cut_stream(self.usage())
+        whole = {kind: "".join(pieces) for kind, pieces in self._pieces.items()}
+        calls = [
+            tool_call(call["id"], call["name"], "".join(call["arguments"])) for _, call in sorted(self._calls.items())
+        ]
+        choices = [{"message": {**whole, "tool_calls": calls}, "finish_reason": self._finish}] if self._chunks else []
+        return _read({"choices": choices, "usage": self._usage})
 
 
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def cut_stream(usage: Usage | None) -> AttemptFailed:
+    """The failure of a stream that ended without its terminator, whatever it had said till then."""
+    return AttemptFailed("disconnected", "the stream ended before the reply did", "ambiguous", usage=usage)
 
 
-def _loads(body: bytes) -> Any:
-    if not body.strip():
-        raise _bad("it is empty")
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise _bad(f"it is not JSON; it begins {body[:40]!r}") from None
-
-
-def _object(value: Any, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _bad(f"{what} is not an object")
-    return value
-
-
-def _bad(why: str) -> AttemptFailed:
-    return AttemptFailed("bad_reply", f"the provider's reply is no chat completion: {why}", "permanent")
+def open_stream() -> StreamParser:
+    return ChatStream()

@@ -1,6 +1,7 @@
 """checkpoint.jsonl: one line per finished stage of a task, so that a finished stage never runs again.
 
-The task's thread appends; nobody else writes it. A line is one write; they are fsynced once, at the attempt's end.
+The task's thread appends; nobody else writes it. A line is one write, made when what its stage wrote is on disk; they
+are fsynced where an attempt fails. Nobody relies on those of a task that is done.
 """
 
 from __future__ import annotations

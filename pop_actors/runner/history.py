@@ -30,15 +30,15 @@ class TaskPast:
 @dataclass(frozen=True, slots=True)
 class History:
     """`started`: a process has taken this run up before. `timed_out` is the stage whose time was over when the daemon
-    ended the last process. `code` is the code the run had last; `held` what about it waits for an approval. `over`: the
-    run has its end, and only its process was killed on the way out."""
+    ended the last process. `code` is the code the run had last; `held` what about it waits for an approval.
+    `is_at_rest`: the run has its end, or waits for a person, and only its process was killed on the way out."""
 
     tasks: dict[str, TaskPast] = field(default_factory=dict)
     started: bool = False
     timed_out: e.StageStarted | None = None
     code: e.Code | None = None
     held: e.CodeChanged | None = None
-    over: bool = False
+    is_at_rest: bool = False
 
     def of(self, task: str) -> TaskPast:
         """The past of a task; an empty one where the log does not know it."""
@@ -62,11 +62,11 @@ def after(history: History, event: e.Event) -> History:
             kept = {task: past for task, past in history.tasks.items() if task not in event.reset}
             return History(tasks={task: past for task, past in kept.items() if past.ended is not None})
         case e.JobStarted():
-            return replace(history, started=True, timed_out=None, code=event.code or history.code)
+            return replace(history, started=True, timed_out=None, code=event.code or history.code, is_at_rest=False)
         case e.ProcessDown():
             return replace(history, timed_out=_timed_out(history, event) if event.cause == "timeout" else None)
-        case e.JobDone() | e.JobFailed() | e.JobRejected() | e.JobStopped():
-            return replace(_within_a_run(history, event), over=True)
+        case e.JobDone() | e.JobFailed() | e.JobRejected() | e.JobStopped() | e.JobWaiting():
+            return replace(_within_a_run(history, event), is_at_rest=True)
         case _:
             return _within_a_run(history, event)
 
@@ -75,8 +75,9 @@ def _within_a_run(history: History, event: e.Event) -> History:
     match event:
         case e.CodeChanged():
             return _code_changed(history, event)
-        case e.GateApproved(task=""):
-            return replace(history, held=None)
+        case e.GateApproved():
+            held = history.held if event.task else None
+            history = replace(history, held=held, is_at_rest=False)
     task = getattr(event, "task", None)
     if task:
         history.tasks[task] = _task_after(history.of(task), event)

@@ -27,11 +27,11 @@ from pop_actors.runner.capture import Capture
 from pop_actors.runner.clockwork import Clockwork
 from pop_actors.runner.event_stream import EventStream
 from pop_actors.runner.failures import Failure, backoff
-from pop_actors.runner.gates import ClosedGate, control_of, gate_of
+from pop_actors.runner.gates import control_of, gate_of
 from pop_actors.runner.history import History, TaskPast, after, history_of
-from pop_actors.runner.plan import AT_WORK, State, is_done, ready, upstream
 from pop_actors.runner.room import Room
 from pop_actors.runner.run_code import change_of, code_of, question_about
+from pop_actors.runner.run_state import RunState
 from pop_actors.runner.task import Attempt
 from pop_actors.runner.task_modules import LOAD
 from pop_actors.runner.threads import TaskThreads
@@ -82,11 +82,8 @@ class JobActor(ProcessActor):
         self._spec = JobSpec.model_validate(spec)
         self._directory = JobDirectory(Path(self._spec.directory))
         self._entries = {entry.name: entry for entry in self._spec.entries}
-        self._states: dict[str, State] = dict.fromkeys(self._entries, "pending")
+        self._state = RunState(self._spec.entries)
         self._outputs: dict[str, Any] = {}
-        self._waiting: dict[str, tuple[int, Failed]] = {}
-        self._gates: dict[str, ClosedGate] = {}
-        self._first_failed: tuple[str, Failure] | None = None
         self._process_log_is_known = False
         self._capture = Capture(self._directory.files("logs"))
         self._clockwork = Clockwork()
@@ -115,7 +112,7 @@ class JobActor(ProcessActor):
 
     def on_start(self) -> None:
         past = self._history()
-        if past.over:
+        if past.is_at_rest:
             self._capture.forget_unused_process_log()
             self.stop()
             return
@@ -149,7 +146,7 @@ class JobActor(ProcessActor):
             case _AttemptBroke(error):
                 raise error
             case _RetryDue(task, attempt):
-                if self._states[task] == "waiting" and not self._suspending.is_set():
+                if self._state.is_pausing(task) and not self._suspending.is_set():
                     reach("runner.retry-due")
                     self._start(self._entries[task], Begin(attempt))
             case Stop(suspend=True):
@@ -193,7 +190,7 @@ class JobActor(ProcessActor):
             if past.ended is not None:
                 self._has_ended(entry, past, past.ended)
             elif entry.name in self._spec.skip:
-                self._states[entry.name] = "skipped"
+                self._state.is_skipped(entry.name)
                 self._stream.note(e.TaskSkipped, task=entry.name, reason="the seed says so")
         for entry in self._spec.entries:
             past = history.of(entry.name)
@@ -201,17 +198,17 @@ class JobActor(ProcessActor):
                 self._skip(past.control)
         for entry in self._spec.entries:
             past = history.of(entry.name)
-            if past.ended is None and past.attempt and self._states[entry.name] == "pending":
+            if past.ended is None and past.attempt and self._state.is_pending(entry.name):
                 self._resume(entry, past, history.timed_out)
 
     def _has_ended(self, entry: TaskEntry, past: TaskPast, end: e.TaskDone | e.TaskFailed | e.TaskSkipped) -> None:
         match end:
             case e.TaskDone():
-                self._succeeded(entry, None if past.approved else gate_of(entry, past.control))
+                self._state.succeeds(entry.name, None if past.approved else gate_of(entry, past.control))
             case e.TaskSkipped():
-                self._states[entry.name] = "skipped"
+                self._state.is_skipped(entry.name)
             case e.TaskFailed():
-                self._fail(entry, Failure(end.stage, end.reason, end.error))
+                self._state.fails(entry, Failure(end.stage, end.reason, end.error))
 
     def _resume(self, entry: TaskEntry, past: TaskPast, timed_out: e.StageStarted | None) -> None:
         failed = past.attempt_failed
@@ -223,7 +220,7 @@ class JobActor(ProcessActor):
             self._start(entry, Begin(past.attempt, is_new=False, overdue=overdue))
             return
         failure = Failure(failed.stage, failed.reason, failed.error)
-        self._waiting[entry.name] = past.attempt, Failed(failure, 0.0, 0)
+        self._state.pauses(entry.name, past.attempt, Failed(failure, 0.0, 0))
         pause = max(0.0, seconds_of(failed.at) + failed.retry_in - time.time())
         self._retry(entry.name, past.attempt + 1, min(pause, failed.retry_in))
 
@@ -232,19 +229,19 @@ class JobActor(ProcessActor):
     def _go_on(self) -> None:
         if not self._running:
             return
-        if self._is_over():
+        if self._state.is_over:
             self._conclude()
         elif self._suspending.is_set():
-            if "running" not in self._states.values():
+            if not self._state.runs_a_task:
                 self._end(e.JobSuspended)
         else:
-            for entry in ready(self._spec.entries, self._states):
+            for entry in self._state.ready():
                 self._start(entry, Begin(1))
-            if not AT_WORK & set(self._states.values()):
+            if self._state.waits_for_nobody:
                 self._wait_or_get_stuck()
 
     def _start(self, entry: TaskEntry, begin: Begin) -> None:
-        self._states[entry.name] = "running"
+        self._state.begins(entry.name)
         if begin.is_new:
             unlink_if_there(self._directory.task(entry.name).control)  # an earlier attempt's: it did not succeed
         try:
@@ -266,7 +263,7 @@ class JobActor(ProcessActor):
 
     def _upstream(self, entry: TaskEntry) -> dict[str, Any]:
         """The final outputs of the tasks this one builds on. Damaged where one is not there any more."""
-        names = [name for name in upstream(self._spec.entries, entry.name) if self._states[name] == "done"]
+        names = self._state.outputs_for(entry.name)
         for name in names:
             if name not in self._outputs:
                 self._outputs[name] = read_output(self._directory, name)
@@ -277,7 +274,7 @@ class JobActor(ProcessActor):
         match outcome:
             case Succeeded(output, milliseconds, refinements):
                 control = self._take_control(entry)
-                self._succeeded(entry, gate_of(entry, control))
+                self._state.succeeds(entry.name, gate_of(entry, control))
                 self._outputs[entry.name] = output
                 self._settle(
                     e.TaskDone, task=entry.name, attempt=attempt, execution_time=milliseconds, refinements=refinements
@@ -285,23 +282,16 @@ class JobActor(ProcessActor):
                 reach("runner.task-confirmed")
                 if control is not None:
                     self._skip(control)
-                if entry.name in self._gates:
+                if self._state.is_gated(entry.name):
                     reach("runner.gate-reached")
             case Failed():
                 self._attempt_failed(entry, attempt, outcome)
             case _:
-                self._states[entry.name] = "pending"
-
-    def _succeeded(self, entry: TaskEntry, gate: ClosedGate | None) -> None:
-        if gate is None:
-            self._states[entry.name] = "done"
-        else:
-            self._states[entry.name] = "gated"
-            self._gates[entry.name] = gate
+                self._state.is_to_begin_later(entry.name)
 
     def _take_control(self, entry: TaskEntry) -> e.ControlTaken | None:
         """What the task wants done with the run, noted so that its end carries it to the disk."""
-        control = control_of(entry, self._directory.task(entry.name), self._states)
+        control = control_of(entry, self._directory.task(entry.name), self._state.states)
         if control is not None:
             told = {name: getattr(control, name) for name in _TOLD_OF_CONTROL}
             self._stream.note(e.ControlTaken, **told)
@@ -310,19 +300,19 @@ class JobActor(ProcessActor):
 
     def _skip(self, control: e.ControlTaken) -> None:
         for skip in control.skip:
-            if self._states.get(skip.task) == "pending":
-                self._states[skip.task] = "skipped"
+            if self._state.is_pending(skip.task):
+                self._state.is_skipped(skip.task)
                 reason = skip.reason or f"{control.task} says so"
                 self._stream.note(e.TaskSkipped, task=skip.task, reason=reason)
 
     def _attempt_failed(self, entry: TaskEntry, attempt: int, failed: Failed) -> None:
         failure = failed.failure
-        if failure.final or attempt >= entry.max_attempts or self._first_failed is not None:
-            self._fail(entry, failure)
+        if failure.final or attempt >= entry.max_attempts or self._state.first_failed is not None:
+            self._state.fails(entry, failure)
             self._settle(e.TaskFailed, **_task_failed(entry, attempt, failed))
             return
         pause = backoff(attempt, self._spec.retry_backoff_seconds, random.random())  # noqa: S311  (no secret)
-        self._waiting[entry.name] = attempt, failed
+        self._state.pauses(entry.name, attempt, failed)
         self._stream.report(
             e.AttemptFailed,
             task=entry.name,
@@ -336,18 +326,12 @@ class JobActor(ProcessActor):
         self._retry(entry.name, attempt + 1, pause)
 
     def _retry(self, task: str, attempt: int, pause: float) -> None:
-        self._states[task] = "waiting"
         due = _RetryDue(task, attempt)
         self._clockwork.at(time.monotonic() + pause, lambda: self.context.mailbox.put(due))
 
-    def _fail(self, entry: TaskEntry, failure: Failure) -> None:
-        self._states[entry.name] = "passed" if entry.optional else "failed"
-        if not entry.optional and self._first_failed is None:
-            self._first_failed = entry.name, failure
-
     def _settle(self, kind: type[e.Event], /, **fields: Any) -> None:
         """A task's end, on disk before anything builds on it; at the run's end it shares that one's barrier."""
-        record = self._stream.note if self._is_over() else self._stream.confirm
+        record = self._stream.note if self._state.is_over else self._stream.confirm
         record(kind, **fields)
 
     def _announce_process_log(self, task: str) -> None:
@@ -357,41 +341,34 @@ class JobActor(ProcessActor):
 
     # How it ends
 
-    def _is_over(self) -> bool:
-        if self._first_failed is not None:
-            return "running" not in self._states.values()
-        return is_done(self._states)
-
     def _conclude(self) -> None:
-        if self._first_failed is None:
+        if self._state.first_failed is None:
             self._end(e.JobDone)
             return
-        self._give_up_waiting()
-        task, failure = self._first_failed
-        if failure.reason == "quality" and self._entries[task].on_refinement_exhausted == "reject":
-            self._end(e.JobRejected, task=task, stage=failure.stage, message=failure.error.message)
+        self._give_up_pausing()
+        entry, failure = self._state.first_failed
+        if failure.reason == "quality" and entry.on_refinement_exhausted == "reject":
+            self._end(e.JobRejected, task=entry.name, stage=failure.stage, message=failure.error.message)
         else:
-            self._end(e.JobFailed, task=task, stage=failure.stage, reason=failure.reason, error=failure.error)
+            self._end(e.JobFailed, task=entry.name, stage=failure.stage, reason=failure.reason, error=failure.error)
 
-    def _give_up_waiting(self) -> None:
+    def _give_up_pausing(self) -> None:
         """Tasks between two attempts are not tried again once the job has failed."""
-        for task, state in self._states.items():
-            if state == "waiting":
-                attempt, failed = self._waiting[task]
-                self._stream.note(e.TaskFailed, **_task_failed(self._entries[task], attempt, failed))
+        for entry, attempt, failed in self._state.pausing():
+            self._stream.note(e.TaskFailed, **_task_failed(entry, attempt, failed))
 
     def _wait_or_get_stuck(self) -> None:
         """Nothing can go on by itself: a person is asked about the first task whose gate is closed."""
-        task = next((entry.name for entry in self._spec.entries if self._states[entry.name] == "gated"), None)
-        if task is None:
+        closed = self._state.closed_gate()
+        if closed is None:
             self._stuck()
             return
-        gate = self._gates[task]
+        task, gate = closed
         self._end(e.JobWaiting, task=task, reason=gate.reason, message=gate.message, artifacts=gate.artifacts)
 
     def _stuck(self) -> None:
-        waiting = [name for name, state in self._states.items() if state == "pending"]
-        message = f"these tasks wait for each other, or for tasks that do not exist: {', '.join(waiting)}"
+        pending = ", ".join(self._state.pending())
+        message = f"these tasks wait for each other, or for tasks that do not exist: {pending}"
         self._end(e.JobFailed, reason="exception", error=e.ErrorInfo(name="DependencyCycle", message=message))
 
     def _end(self, kind: type[e.Event], /, **fields: Any) -> None:

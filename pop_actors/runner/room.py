@@ -1,4 +1,5 @@
-"""Patience with the disk: a write waits while there is no room for it, and its stage's time stands still meanwhile.
+"""Patience with the disk: a write waits while there is no room for it, and its stage's time stands still meanwhile. A
+call that is to wait for the next day's budget waits likewise.
 
 For everything a job's process writes itself, and `ctx.io`. A device that fails is tried a few times; then it is an
 error. What a task's own code opens and writes does not come here.
@@ -10,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pop_actors.runner.clockwork import Deadline
 from pop_actors.storage.refusals import is_no_room, is_trouble
@@ -47,6 +48,8 @@ class Room:
         self._since = 0.0
         self.untold = 0.0
         """Seconds of waits so short that nobody was told of them."""
+        self.reason: Literal["disk", "budget"] = "disk"
+        """What was waited for last."""
 
     def write(self, put: Callable[[], T], deadline: Deadline | None = None) -> T:
         """What `put()` returns, tried again while there is no room. Leaving where the process is to leave first;
@@ -105,16 +108,18 @@ class Wait:
         self._pauses = 0
         self._is_told = False
 
-    def pause(self) -> None:
+    def pause(self, reason: Literal["disk", "budget"] = "disk") -> None:
         """Leaving where the process is to leave."""
+        self._room.reason = reason
         with self._standing_still() as seconds:
             self._room.leaving.wait(seconds)
         self._leave_if_asked()
 
-    async def apause(self) -> None:
+    async def apause(self, reason: Literal["disk", "budget"] = "disk") -> None:
         """`pause` in an event loop."""
         import asyncio  # an async stage has loaded it
 
+        self._room.reason = reason
         with self._standing_still() as seconds:
             await asyncio.sleep(seconds)
         self._leave_if_asked()
@@ -140,4 +145,5 @@ class Wait:
 
     def _leave_if_asked(self) -> None:
         if self._room.leaving.is_set():
-            raise Leaving("there is no room on the disk, and the service stops")
+            waits = "no room on the disk" if self._room.reason == "disk" else "no budget today"
+            raise Leaving(f"there is {waits}, and the service stops")

@@ -23,7 +23,10 @@ from pop_actors.runner.context import Material, Meta, StageContext
 from pop_actors.runner.failures import Failure, disk_failed, failure_from, failure_of, flagged
 from pop_actors.runner.forks import here_only
 from pop_actors.runner.json_values import InvalidResult, merged_flags, plain, result_of
-from pop_actors.runner.llm import Caller, Choice, Llm, choice_of_config
+from pop_actors.runner.kept_files import KeptFiles
+from pop_actors.runner.llm import Llm
+from pop_actors.runner.llm_call import Caller, Purse
+from pop_actors.runner.llm_choice import Choice, choice_of_config, override_of
 from pop_actors.runner.progress import Progress
 from pop_actors.runner.room import Leaving, Room
 from pop_actors.runner.task_io import FileIndex, TaskIO
@@ -45,15 +48,18 @@ class Attempt:
         self._upstream = upstream
         self._record = TaskRecord(place.directory, spec, entry, begin.attempt, list(upstream))
         self._index = FileIndex(lambda kind, name: self._note(e.FileWritten, kind=kind, name=name))
+        self._files = KeptFiles(place.directory, entry.name)
         self._room = Room(
             place.suspending,
-            lambda: self._report(e.TaskHeld),
+            lambda: self._report(e.TaskHeld, reason=self._room.reason),
             lambda seconds: self._report(e.TaskReleased, seconds=round(seconds, 3)),
         )
         self._progress = Progress(place.seed, (), 0)
         self._at = LOAD
-        pipeline = Choice(spec.llm.provider, spec.llm.model, spec.llm.temperature, spec.llm.max_tokens)
+        llm = spec.llm
+        pipeline = Choice(llm.provider, llm.model, llm.temperature, llm.max_tokens, llm.reasoning_effort, llm.fallback)
         self._levels = (choice_of_config(entry.config), pipeline)
+        self._override = override_of(entry.config, spec.llm_override)
         self._log = logging.getLogger(f"task.{entry.name}")
         self._log.setLevel(logging.DEBUG)
 
@@ -99,6 +105,7 @@ class Attempt:
             for kind, name in line.files:
                 self._index.add(kind, name)
         self._index.take()
+        self._index.written()
 
     def _failed_before(self) -> Failure | None:
         """The failure that ended this attempt already, if one did: then only its report was lost."""
@@ -183,12 +190,22 @@ class Attempt:
             io.close(ok=False)
         ms = _milliseconds_since(clock)
         reach("runner.stage-ran")
+        self._keep_files(failure)
         self._append(stage, number, timestamp(started), ms, output=output, flags=flags, calls=paid, failure=failure)
         reach("runner.stage-done")
         self._finished(stage, number, ms, ok=failure is None)
         if failure is None:
             self._progress.take(stage, number, output, flags)
         return failure
+
+    def _keep_files(self, failure: Failure | None) -> None:
+        """What the stage wrote is on disk before a line says that it is over. It may have failed already."""
+        try:
+            self._files.keep(self._index.written())
+        except OSError as error:
+            if failure is None:
+                raise
+            self._log.error("what the failed stage wrote is not safe on disk: %s", error)
 
     def _result(self, stage: str, handler: Handler, context: StageContext, deadline: Deadline) -> tuple[Any, Any]:
         output, added = result_of(settled(handler(context), deadline), stage)
@@ -210,7 +227,8 @@ class Attempt:
         return Llm(
             Caller(
                 place.gateway, spec.job_id, spec.run_id, place.epoch, self._entry.name, self._number, stage, number,
-                deadline, spec.request_timeout, paid, self._levels, spec.llm_override, self._room,
+                deadline, spec.request_timeout, paid, self._levels, self._override, self._room,
+                Purse(spec.pipeline, spec.priority, spec.budget_usd),
             )
         )  # fmt: skip
 
@@ -278,7 +296,6 @@ class Attempt:
                 return self._give_up(failure_of(error, STAGES[-1]))
         path = self._progress.path + self._progress.never_reached()
         self._room.write(lambda: self._record.close_well(output, self._checkpoint.lines, path))
-        self._record.keep_artifacts(self._checkpoint.lines)
         reach("runner.output-written")
         return Succeeded(output, self._checkpoint.milliseconds, self._progress.rounds)
 

@@ -36,9 +36,11 @@ class FileIndex:
         self._announce = announce
         self._known: set[tuple[str, str]] = set()
         self._new: list[list[str]] = []
+        self._written: set[tuple[str, str]] = set()
 
     def add(self, kind: str, name: str) -> None:
-        """A file under files/{kind}/."""
+        """A file under files/{kind}/ is being written, perhaps not for the first time."""
+        self._written.add((kind, name))
         if (kind, name) not in self._known:
             self._known.add((kind, name))
             self._new.append([kind, name])
@@ -48,6 +50,11 @@ class FileIndex:
         """(kind, name) of each file that is new since the last call."""
         new, self._new = self._new, []
         return new
+
+    def written(self) -> set[tuple[str, str]]:
+        """(kind, name) of each file that was written since the last call, new or not."""
+        written, self._written = self._written, set()
+        return written
 
 
 class TaskIO:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pop_actors.core.ids import timestamp
@@ -13,11 +13,11 @@ from pop_actors.runner.checkpoint import Line
 from pop_actors.runner.failures import Failure
 from pop_actors.runner.progress import Trod
 from pop_actors.storage import disk
+from pop_actors.storage.damage import make_way
 from pop_actors.storage.files import readable_json, replace, sync_directory, write_first
 from pop_actors.storage.layout import JobDirectory, TaskDirectory
-from pop_actors.storage.moves import sync_file
 
-SQLITE_SUFFIXES = ("-wal", "-journal")
+_log = logging.getLogger("pop_actors.runner")
 
 
 class TaskRecord:
@@ -25,8 +25,6 @@ class TaskRecord:
 
     def __init__(self, job: JobDirectory, spec: JobSpec, entry: TaskEntry, attempt: int, upstream: Sequence[str]):
         self.directory: TaskDirectory = job.task(entry.name)
-        self._job = job
-        self._artifacts = job.files("artifacts")
         self._logs = job.files("logs")
         self._task = entry.name
         self._letter: dict[str, Any] = {
@@ -45,8 +43,13 @@ class TaskRecord:
         }
 
     def open(self) -> None:
-        """Write the letter that starts the attempt."""
+        """Write the letter that starts the attempt. What lies in the way of the task's files is put aside: stages whose
+        checkpoint is lost run again, and their calls are replayed."""
         disk.make_folder(self.directory.path)
+        for path in self.directory.files:
+            aside = make_way(path)
+            if aside is not None:
+                _log.warning("%s: was no file that can be read and written; it was put aside as %s", path, aside.name)
         write_first(self.directory.letter, readable_json(self._letter))
 
     def close_well(self, output: Any, lines: Sequence[Line], path: Sequence[Trod]) -> None:
@@ -56,22 +59,6 @@ class TaskRecord:
         replace(self.directory.output, readable_json(document), durable=True)
         self._close("done", lines, path, now, None)
         sync_directory(self.directory.path)
-
-    def keep_artifacts(self, lines: Sequence[Line]) -> None:
-        """Return when what the task's stages put under files/artifacts is on disk, with the folders that lead there.
-
-        Not to be called again after an OSError: what a sync refused once may be lost although the next one succeeds.
-        """
-        folders: set[Path] = set()
-        for name in {name for line in lines for kind, name in line.files if kind == "artifacts"}:
-            path = self._artifacts / name
-            for part in (path, *(path.with_name(f"{path.name}{suffix}") for suffix in SQLITE_SUFFIXES)):
-                if part.is_file():
-                    sync_file(part)
-            folders.update(path.parents[: len(path.relative_to(self._job.path).parts)])
-        for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
-            if folder.is_dir():
-                sync_directory(folder)
 
     def close_badly(self, failure: Failure, lines: Sequence[Line], path: Sequence[Trod], last_output: Any) -> str:
         """Write what a failed attempt leaves behind; the name of its file of details under files/logs."""

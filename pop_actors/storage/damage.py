@@ -1,12 +1,15 @@
 """How damage is met: what was there is kept beside as `NAME.damaged-<n>`, and the end of a log is made whole.
 
-Called by recovery and repair, which own the files they hand over. Nothing here deletes what a person might want back.
+Called by recovery, repair and the attempts of tasks, which own the files they hand over. Nothing here deletes what a
+person might want back.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -23,16 +26,34 @@ _BEGINNING = b'{"'
 def keep_copy(path: Path) -> Path:
     """Copy a file to the first free `NAME.damaged-<n>` beside it, durably; where it is. A copy that is the same already
     counts. What is no regular file is renamed instead. OSError where the disk refuses; then no half copy stays."""
-    is_file = stat.S_ISREG(os.lstat(path).st_mode)
-    for number in count(1):
-        copy = path.with_name(f"{path.name}{MARK}{number}")
-        if not os.path.lexists(copy):
-            _copy(path, copy) if is_file else disk.rename(path, copy)
-            break
-        if is_file and _are_alike(path, copy):
-            break
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return put_aside(path)
+    copy = next(copy for copy in _names(path) if not os.path.lexists(copy) or _are_alike(path, copy))
+    if not os.path.lexists(copy):
+        _copy(path, copy)
     sync_directory(path.parent)
     return copy
+
+
+def put_aside(path: Path) -> Path:
+    """Rename it, whatever it is, to the first free `NAME.damaged-<n>` beside it, durably; where it is."""
+    aside = next(name for name in _names(path) if not os.path.lexists(name))
+    disk.rename(path, aside)
+    sync_directory(path.parent)
+    return aside
+
+
+def make_way(path: Path) -> Path | None:
+    """Let a file be written there: what is no file, or one this user cannot read and write, is put aside; where to."""
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.R_OK | os.W_OK):
+            return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    return put_aside(path)
 
 
 def copies_of(path: Path) -> list[Path]:
@@ -86,6 +107,10 @@ def is_torn_line(tail: bytes) -> bool:
     text = tail.rstrip(b"\0")
     begins = text.startswith(_BEGINNING) or _BEGINNING.startswith(text)
     return begins and not any(byte < ord(" ") for byte in text)
+
+
+def _names(path: Path) -> Iterator[Path]:
+    return (path.with_name(f"{path.name}{MARK}{number}") for number in count(1))
 
 
 def _tail(path: Path) -> tuple[int, bytes]:

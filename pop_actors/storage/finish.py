@@ -18,7 +18,7 @@ from pop_actors.storage.fault_points import reach
 from pop_actors.storage.files import replace, sync_directory
 from pop_actors.storage.jsonl import AppendLog, read_backwards
 from pop_actors.storage.layout import REJECTION, JobDirectory, Workspace
-from pop_actors.storage.moves import move_to_free_name, rename_durably, unlink_if_there
+from pop_actors.storage.moves import move_to_free_name, rename_durably, sync_file, unlink_if_there
 
 LINES_SEARCHED = 1000
 
@@ -30,11 +30,6 @@ class FinishedJob:
     job_id: str
     run_line: dict[str, Any]
     status: bytes
-
-
-def finish(workspace: Workspace, job: FinishedJob, *, recovering: bool = False) -> None:
-    """`finish_all` for one."""
-    finish_all(workspace, [job], recovering=recovering)
 
 
 def finish_all(workspace: Workspace, jobs: Sequence[FinishedJob], *, recovering: bool = False) -> None:
@@ -49,7 +44,7 @@ def finish_all(workspace: Workspace, jobs: Sequence[FinishedJob], *, recovering:
     _append_run_lines(workspace.runs, [job.run_line for job in jobs], recovering=recovering)
     reach("finish.run-line")
     for job in jobs:
-        _move_to_complete(workspace, job)
+        _move_to_complete(workspace, job, recovering=recovering)
     sync_directory(workspace.complete)
     sync_directory(workspace.current)
 
@@ -60,6 +55,7 @@ def reject_job(workspace: Workspace, job_id: str, reason: str, message: str, now
     `now` in seconds since the epoch.
     """
     job = workspace.job(job_id)
+    sync_file(job.events)
     replace(job.status, status, durable=True)
     replace(job.path / REJECTION, rejection_document(job_id, reason, message, now), durable=True)
     unlink_if_there(job.runner_pid)
@@ -117,10 +113,12 @@ def _recorded(runs: Path, lines: Sequence[dict[str, Any]]) -> Collection[str]:
     return found
 
 
-def _move_to_complete(workspace: Workspace, job: FinishedJob) -> None:
+def _move_to_complete(workspace: Workspace, job: FinishedJob, *, recovering: bool) -> None:
     source = workspace.job(job.job_id)
     if not os.path.lexists(source.path):
         return  # moved already
+    if recovering:
+        sync_file(source.events)  # who wrote its end may have been killed before it was on disk
     replace(source.status, job.status, durable=True)
     unlink_if_there(source.runner_pid)
     sync_directory(source.path)  # no start looks into complete/, to find an older status there

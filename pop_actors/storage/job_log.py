@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from pop_actors.core.events import FORMAT, Event, event_from
+from pop_actors.core.events import FORMAT, NEWS, Event, event_from
 from pop_actors.core.ids import seconds_of
 from pop_actors.errors import Damaged, FormatRefused
 
@@ -20,9 +20,9 @@ from pop_actors.errors import Damaged, FormatRefused
 class LogReading:
     """What a log's bytes say.
 
-    `events` come before the first broken line, `later` are the whole ones after it. `sound` is the length in bytes up
+    `events` come before the first broken line, `later` are the whole lines after it. `sound` is the length in bytes up
     to the broken line, `line` its number (from 1) and `fault` what is wrong with it; 0 and empty where none is broken.
-    `lost` counts broken lines.
+    `lost` counts broken lines; `has_holes`: zeros are in each of them that ends, and a power cut puts zeros there.
     """
 
     events: tuple[Event, ...]
@@ -31,6 +31,7 @@ class LogReading:
     fault: str = ""
     later: tuple[Event, ...] = ()
     lost: int = 0
+    has_holes: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -38,8 +39,13 @@ class LogReading:
 
     @property
     def is_broken_inside(self) -> bool:
-        """Whether whole events follow a broken line, so that cutting there would lose them."""
-        return bool(self.later)
+        """Whether cutting at the broken line would lose whole events that somebody may rely on.
+
+        A disk may save what came later and not what came before, in the stretch that was not synced when the power was
+        cut. Nobody relies on anything in there; zeros and mere news are what it looks like.
+        """
+        is_unsynced = self.has_holes and all(isinstance(event, NEWS) for event in self.later)
+        return bool(self.later) and not is_unsynced
 
 
 def read_log(content: bytes) -> LogReading:
@@ -50,8 +56,8 @@ def read_log(content: bytes) -> LogReading:
     for number, line in enumerate(_lines(content), 1):
         event, fault = _event_of(line)
         if event is None:
-            later, lost = _rest(content[offset:])
-            return LogReading(tuple(events), offset, number, fault, later, lost)
+            later, lost, has_holes = _rest(content[offset:])
+            return LogReading(tuple(events), offset, number, fault, later, lost, has_holes)
         events.append(event)
         offset += len(line)
     return LogReading(tuple(events), offset)
@@ -84,10 +90,13 @@ def _lines(content: bytes) -> Iterator[bytes]:
         yield rest
 
 
-def _rest(content: bytes) -> tuple[tuple[Event, ...], int]:
-    lines = [line for line in content.split(b"\n") if line.strip(b"\0")]
-    later = tuple(whole_lines(content))
-    return later, max(1, len(lines) - len(later))
+def _rest(content: bytes) -> tuple[tuple[Event, ...], int, bool]:
+    """Of what begins with a broken line: the whole lines, how many are broken, and whether all of these have zeros. The
+    end that lacks its newline is no line: it was not written to its end, so it was confirmed to nobody."""
+    *lines, end = content.split(b"\n")
+    later = tuple(whole_lines(b"\n".join(lines)))
+    broken = [line for line in lines if _event_of(line + b"\n")[0] is None]
+    return later, max(1, len(broken) + bool(end.strip(b"\0"))), all(b"\0" in line for line in broken)
 
 
 def _event_of(line: bytes) -> tuple[Event | None, str]:

@@ -160,5 +160,10 @@ class TaskDirectory:
         return self.path / CHECKPOINT
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """What the task's process writes there itself."""
+        return (self.letter, self.output, self.execution_logs, self.checkpoint)
+
+    @property
     def control(self) -> Path:
         return self.path / "control.json"

@@ -22,6 +22,7 @@ from pop_actors.core.events import (
     JobStarted,
     JobStopped,
     event_document,
+    reached_by,
 )
 from pop_actors.core.ids import is_job_id, seconds_of
 from pop_actors.core.known_status import end_it_knows
@@ -53,7 +54,7 @@ KILL_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedJob:
-    """A job in current/: its log, the fold of it, and the highest (epoch, seq) in it.
+    """A job in current/: its log, the fold of it, and the highest (epoch, seq) it has reached.
 
     `status_is_stale`: tasks-status.json is not that fold, byte for byte. `is_rejected`: it is to leave for rejected/.
     """
@@ -140,7 +141,7 @@ def read_job(workspace: Workspace, job_id: str) -> UnfinishedJob:
         raise Damaged(f"{path}: is empty")
     if document["id"] != job_id:
         raise Damaged(f"{path}: is the log of job {document['id']}; a copy of a job's folder is no job, move it away")
-    return UnfinishedJob(job_id, events, document, max((event.epoch, event.seq) for event in events))
+    return UnfinishedJob(job_id, events, document, max(map(reached_by, events)))
 
 
 def read_events(workspace: Workspace, job_id: str) -> tuple[Event, ...]:

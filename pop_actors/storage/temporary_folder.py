@@ -12,16 +12,18 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from multiprocessing import util
 from pathlib import Path
 
 LONGEST_PATH_BYTES = 70  # multiprocessing puts 32 bytes behind it, and a socket's path may have 107
+LAST = -200  # at the interpreter's exit: behind multiprocessing, which removes what it put there at -100
 
 _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def temporary_folder(state: Path) -> Iterator[None]:
-    """`tempfile` works in a private folder while this lasts: empty at the beginning, gone at the end.
+    """`tempfile` works in a private folder while this lasts: empty at the beginning, gone by the interpreter's end.
 
     Where there is none to be had, in the usual place, and leftovers are the system's to remove.
     """
@@ -32,11 +34,13 @@ def temporary_folder(state: Path) -> Iterator[None]:
         yield
         return
     tempfile.tempdir = str(folder)
+    util.Finalize(None, shutil.rmtree, args=(folder, True), exitpriority=LAST)
     try:
         yield
     finally:
         tempfile.tempdir = before
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # where nothing is in it any more, there is nothing to wait for
 
 
 def _is_made(folder: Path) -> bool:

@@ -7,6 +7,7 @@ never changed once put, and every operation here is one step of a dict, so no lo
 from __future__ import annotations
 
 from pop_actors.core.status import Document
+from pop_actors.errors import Refused
 from pop_actors.system.disk_watch import Obstacle
 from pop_actors.system.messages import SeedFound
 
@@ -51,6 +52,12 @@ class Board:
 
     def job(self, job_id: str) -> Document | None:
         return self._jobs.get(job_id)
+
+    def refuse_damaged(self, job_id: str) -> None:
+        """Refused where the job was set aside because its files are damaged; what it says tells how to repair it."""
+        document = self._jobs.get(job_id)
+        if document is not None and document.get("damaged"):
+            raise Refused("damaged", document["damaged"])
 
     def jobs(self) -> list[Document]:
         """A copy of the list; the documents themselves never change."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,11 @@ from pop_actors.storage.refusals import is_no_room
 from pop_actors.system import messages as m
 from pop_actors.system.board import Board
 from pop_actors.system.disk_watch import REASONS, space_of
+from pop_actors.system.gateway.messages import BudgetView, Probe, SetLimits
 
 ASK_SECONDS = 10.0
 STOP_SECONDS = 15.0
+PROBE_SECONDS = 25.0
 MOST_RUNS = 10_000
 OPERATOR = "operator"
 
@@ -110,6 +112,21 @@ class DaemonControl:
 
     def gateway(self) -> list[dict[str, Any]]:
         return self._gateway()
+
+    def budgets(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._ask_gateway(BudgetView(), ASK_SECONDS)
+        return found
+
+    def set_limits(self, provider: str, limits: Mapping[str, float | None]) -> dict[str, Any]:
+        found: dict[str, Any] = self._ask_gateway(SetLimits(provider, limits), ASK_SECONDS)
+        return found
+
+    def probe(self, provider: str | None) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._ask_gateway(Probe(provider, PROBE_SECONDS), PROBE_SECONDS + ASK_SECONDS)
+        return found
+
+    def _ask_gateway(self, question: object, seconds: float) -> Any:
+        return self._registry.ref(m.GATEWAY).ask(question, seconds)
 
     def state(self) -> dict[str, Any]:
         """The service at a glance."""

@@ -12,7 +12,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from pop_actors.actors.process_actor import Ref
 from pop_actors.core import events as e
 from pop_actors.core.ids import timestamp
 from pop_actors.core.status import Document
@@ -20,6 +19,7 @@ from pop_actors.errors import Refused
 from pop_actors.storage.fault_points import reach
 from pop_actors.system import messages as m
 from pop_actors.system.board import Board
+from pop_actors.system.notes import Notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Decided:
 class Gates:
     """Decisions that are on their way to the disk, and those that wait for a process to leave."""
 
-    def __init__(self, board: Board, status_writer: Ref, put: Callable[[Decided], None]) -> None:
+    def __init__(self, board: Board, notes: Notes, put: Callable[[Decided], None]) -> None:
         """`put` is called in any thread."""
         self._board = board
-        self._status_writer = status_writer
+        self._notes = notes
         self._put = put
         self._deciding: set[str] = set()
         self._undecided: dict[str, list[tuple[m.DecideGate, Future[Any]]]] = {}
@@ -84,7 +84,7 @@ class Gates:
         event = _approved(gate, order.note) if order.approve else _rejected(gate, order.note)
         self._deciding.add(order.job_id)
         reach("scheduler.gate-deciding")
-        noted = self._status_writer.request(m.Note(order.job_id, event))
+        noted = self._notes.note(order.job_id, event)
         noted.add_done_callback(lambda done: self._put(Decided(order, answer, done.exception())))
 
     def _gate_to_decide(self, order: m.DecideGate) -> dict[str, Any]:

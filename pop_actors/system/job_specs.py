@@ -43,7 +43,9 @@ class JobSpecs:
 
     def fresh(self, seed: m.SeedFound, run_id: str) -> JobSpec:
         """For a job that was claimed this moment."""
-        return self._spec(seed.job_id, run_id, seed.pipeline, seed.mode, seed.skip, resumed=False)
+        return self._spec(
+            seed.job_id, run_id, seed.pipeline, seed.mode, seed.skip, seed.priority, seed.budget_usd, resumed=False
+        )
 
     def resumed(self, document: Document) -> JobSpec:
         """For a job of current/, from its own copies of seed and pipeline and the task registry as it is now.
@@ -54,7 +56,10 @@ class JobSpecs:
         directory = self._workspace.job(job_id)
         pipeline = self._pipeline(directory, document["pipeline"])
         seed = self._seed(directory, job_id)
-        return self._spec(job_id, document["pipelineId"], pipeline, document["mode"], tuple(seed.skip), resumed=True)
+        return self._spec(
+            job_id, document["pipelineId"], pipeline, document["mode"], tuple(seed.skip), seed.priority,
+            seed.budget_usd, resumed=True,
+        )  # fmt: skip
 
     def conflicts(self, job_id: str) -> tuple[str, ...]:
         """What a job of current/ must not share with another that runs; nothing where its seed cannot be read."""
@@ -97,6 +102,8 @@ class JobSpecs:
         resolved: ResolvedPipeline,
         mode: str,
         skip: tuple[str, ...],
+        priority: int,
+        budget_usd: float | None,
         *,
         resumed: bool,
     ) -> JobSpec:
@@ -120,6 +127,8 @@ class JobSpecs:
             on_code_change=self._settings.jobs.on_code_change,
             retry_backoff_seconds=self._settings.tasks.retry_backoff_seconds,
             request_timeout=self._settings.gateway.request_timeout_seconds,
+            priority=priority,
+            budget_usd=budget_usd,
             fault_point=(fault_points.lasting if resumed else fault_points.for_runner)(self._settings.fault_point),
         )
 

@@ -27,7 +27,8 @@ from pop_actors.core import events as e
 from pop_actors.core import observations as seen
 from pop_actors.core.ids import timestamp
 from pop_actors.core.messages import Stop
-from pop_actors.errors import Refused
+from pop_actors.core.states import AT_REST
+from pop_actors.errors import Refused, Unavailable
 from pop_actors.storage.fault_points import lasting
 from pop_actors.storage.layout import Workspace
 from pop_actors.system import messages as m
@@ -36,10 +37,12 @@ from pop_actors.system.crash_streaks import CrashStreaks
 from pop_actors.system.gateway.messages import JobGone
 from pop_actors.system.job_limits import limits_of
 from pop_actors.system.job_watch import JobWatch, OverLimit
+from pop_actors.system.notes import Notes
 from pop_actors.system.stage_deadlines import StageDeadlines
 
 ENTRY = "pop_actors.runner.job:JobActor"
 LOOK_SECONDS = 0.25
+RETRY_SECONDS = 0.05
 STOP_SECONDS = 5.0
 LOOKS_PER_DEADLINE = 6
 MOST_HEARTBEAT_SECONDS = 5.0
@@ -52,10 +55,18 @@ class _Look:
 
 @dataclass(frozen=True, slots=True)
 class _CrashNoted:
-    """Status-writer → jobs: a job's crash is in its log, and all that came before it."""
+    """Jobs → itself: a job's crash is in its log, and all that came before it."""
 
     job_id: str
+    epoch: int
     reason: ExitReason
+
+
+@dataclass(frozen=True, slots=True)
+class _EndNoted:
+    """Jobs → itself: that a job is in error stands in its log."""
+
+    job_id: str
 
 
 class Jobs(Supervisor):
@@ -87,7 +98,7 @@ class Jobs(Supervisor):
         self._settings = settings
         self._host = host
         self._board = board
-        self._status_writer = status_writer
+        self._notes = Notes(status_writer, timers)
         self._scheduler = scheduler
         self._gateway = gateway
         self._deadlines = StageDeadlines()
@@ -100,6 +111,7 @@ class Jobs(Supervisor):
         self._doomed: dict[str, e.ErrorInfo] = {}
         self._noted: dict[str, Future[Any]] = {}
         self._ending: set[str] = set()
+        self._failing: set[str] = set()
         self._is_looking = False
         self._orders: dict[type, Callable[[Any], None]] = {
             m.StartJob: self._start_job,
@@ -107,13 +119,14 @@ class Jobs(Supervisor):
             m.SchedulerUp: self._tell_what_runs,
             _Look: self._look,
             _CrashNoted: self._crash_noted,
+            _EndNoted: self._end_noted,
             OverLimit: self._over_limit,
         }
 
     def on_start(self) -> None:
         super().on_start()
         self._watch.start()
-        self._scheduler.tell(m.JobsUp())
+        self._tell(self._scheduler, m.JobsUp())
 
     def on_stop(self) -> None:
         for stop_listening in self._stop_listening:
@@ -126,7 +139,7 @@ class Jobs(Supervisor):
         return order(message) if order is not None else super().receive(message)
 
     def _tell_what_runs(self, message: m.SchedulerUp) -> None:  # noqa: ARG002  (one shape for every order)
-        self._scheduler.tell(m.JobsUp(tuple(self._machine.children)))
+        self._tell(self._scheduler, m.JobsUp((*self._machine.children, *self._failing)))
 
     def _start_job(self, message: m.StartJob) -> None:
         job_id = message.spec.job_id
@@ -154,10 +167,10 @@ class Jobs(Supervisor):
         return {job_id: None if child is None else child.pid for job_id, child in running.items()}
 
     def _refused(self, job_id: str, error: BaseException | None) -> None:
-        """One that was launched and did not get ready is heard of as of any exit."""
+        """One that was launched and did not get ready is heard of as of any exit; so is one that is there already."""
         was_launched = isinstance(error, Refused) and error.code in {"start_failed", "terminated"}
-        if error is not None and not was_launched and self.running(job_id) is None:
-            self._scheduler.tell(m.JobEnded(job_id, gave_up=True))
+        if error is not None and not was_launched and job_id not in self._machine.children:
+            self._tell(self._scheduler, m.JobEnded(job_id, gave_up=True))
 
     def _starter(self, message: m.StartJob) -> Starter:
         spec = message.spec
@@ -177,41 +190,52 @@ class Jobs(Supervisor):
         )
 
     def _end_job(self, message: m.EndJob) -> None:
-        if self.running(message.job_id) is None:
-            self._scheduler.tell(m.JobEnded(message.job_id, gave_up=False))
-            return
+        child = self.running(message.job_id)
         self._ending.add(message.job_id)
-        self._carry_out(supervision.TerminateChild(message.job_id, Stop(suspend=message.suspend)))
-        if not message.suspend:
-            self._timers.after(STOP_SECONDS, lambda: self._end_by_force(message.job_id))
+        self._end(message.job_id, Stop(suspend=message.suspend))
+        if isinstance(child, ProcessChild) and not message.suspend:
+            self._timers.after(STOP_SECONDS, lambda: _end_by_force(child))
 
-    def _end_by_force(self, job_id: str) -> None:
-        child = self.running(job_id)
-        if isinstance(child, ProcessChild):
-            child.kill()
+    def _end(self, job_id: str, how: Stop | None = None) -> None:
+        """Have it end and not come back. Where there is nothing to end now, nobody would hear of its exit."""
+        child = self._machine.children.get(job_id)
+        if child is not None:
+            has_process = child.incarnation is not None
+            self._carry_out(supervision.TerminateChild(job_id, how))
+            if has_process:
+                return
+        if job_id not in self._failing:
+            self._forget(job_id)
+            self._tell(self._scheduler, m.JobEnded(job_id, gave_up=False))
+
+    def _forget(self, job_id: str) -> None:
+        """Its run is over, as far as processes go."""
+        self._noted.pop(job_id, None)
+        self._ending.discard(job_id)
+        self._streaks.forget(job_id)
 
     # What becomes of them
 
     def on_child_exit(self, spec: ChildSpec, epoch: int, reason: ExitReason, will_restart: bool) -> None:
         overdue = self._deadlines.overdue_task(spec.id) if reason.kind == "timeout" else ""
         self._deadlines.forget(spec.id)
-        self._gateway.tell(JobGone(spec.id))
+        self._tell(self._gateway, JobGone(spec.id))
         if reason.is_abnormal:
             down = e.ProcessDown(
                 at=timestamp(time.time()), cause=reason.kind, detail=reason.detail[-2000:], ended=epoch, task=overdue
             )
-            noted = self._noted[spec.id] = self._status_writer.request(m.Note(spec.id, down))
+            noted = self._noted[spec.id] = self._notes.note(spec.id, down)
             if will_restart:
-                noted.add_done_callback(lambda _: self.put(_CrashNoted(spec.id, reason)))
-        if not will_restart:
-            self._noted.pop(spec.id, None)
-            self._streaks.forget(spec.id)
-            doom = self._doomed.pop(spec.id, None)
-            if doom is not None and reason.is_abnormal:
-                self._fail(spec.id, doom)
-            elif spec.id in self._ending or not reason.is_abnormal:
-                self._ending.discard(spec.id)
-                self._scheduler.tell(m.JobEnded(spec.id, gave_up=False))
+                noted.add_done_callback(lambda _: self.put(_CrashNoted(spec.id, epoch, reason)))
+        if will_restart:
+            return
+        was_asked = spec.id in self._ending
+        self._forget(spec.id)
+        doom = self._doomed.pop(spec.id, None)
+        if doom is not None and reason.is_abnormal:
+            self._fail(spec.id, doom)
+        elif was_asked or not reason.is_abnormal:
+            self._tell(self._scheduler, m.JobEnded(spec.id, gave_up=False))
 
     def on_give_up(self, spec: ChildSpec, epoch: int, reason: ExitReason) -> None:  # noqa: ARG002  (the same)
         """The budget is spent."""
@@ -222,7 +246,15 @@ class Jobs(Supervisor):
         self._fail(spec.id, e.ErrorInfo(name="ProcessCrashed", message=message))
 
     def _crash_noted(self, message: _CrashNoted) -> None:
-        """Give up on a job that crashes too slowly for the budget, but always before it gets anywhere."""
+        """Let a job be that was killed on its way out; give up on one that crashes too slowly for the budget, but
+        always before it gets anywhere."""
+        child = self._machine.children.get(message.job_id)
+        if child is None or child.epoch > message.epoch + 1:
+            return  # it was ended meanwhile
+        document = self._board.job(message.job_id)
+        if document is None or document["state"] in AT_REST:
+            self._end(message.job_id)
+            return
         if self._streaks.crashed(message.job_id) <= self._settings.max_restarts:
             return
         words = (
@@ -246,9 +278,8 @@ class Jobs(Supervisor):
             self._doomed[job_id] = error
             child.kill(ExitReason("signal", f"SIGKILL: {error.message}"))
         elif job_id in self._machine.children:
-            self._streaks.forget(job_id)
             self._fail(job_id, error)
-        self._carry_out(supervision.TerminateChild(job_id))
+        self._end(job_id)
 
     def _fail(self, job_id: str, error: e.ErrorInfo) -> None:
         """The job is in error, and its slot is free."""
@@ -260,8 +291,21 @@ class Jobs(Supervisor):
             reason="crashed",
             error=error,
         )
-        noted = self._status_writer.request(m.Note(job_id, failed))
-        noted.add_done_callback(lambda _: self._scheduler.tell(m.JobEnded(job_id, gave_up=True)))
+        self._forget(job_id)
+        self._failing.add(job_id)
+        self._notes.note(job_id, failed).add_done_callback(lambda _: self.put(_EndNoted(job_id)))
+
+    def _end_noted(self, message: _EndNoted) -> None:
+        self._failing.discard(message.job_id)
+        self._forget(message.job_id)
+        self._tell(self._scheduler, m.JobEnded(message.job_id, gave_up=True))
+
+    def _tell(self, ref: Ref, message: object) -> None:
+        """Until it is taken: an actor that is about to go must not take this one, and all jobs, with it."""
+        try:
+            ref.tell(message)
+        except Unavailable:
+            self._timers.after(RETRY_SECONDS, lambda: self._tell(ref, message))
 
     # Timeouts that only the outside can enforce
 
@@ -278,3 +322,8 @@ class Jobs(Supervisor):
         if not self._is_looking:
             self._is_looking = True
             self._timers.after(LOOK_SECONDS, lambda: self.put(_Look()))
+
+
+def _end_by_force(child: ProcessChild) -> None:
+    """In the timers' thread: this one, and not whoever has come after it."""
+    child.kill()

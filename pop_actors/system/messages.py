@@ -18,6 +18,9 @@ WATCHER = "watcher"
 API = "api"
 ACTORS = (STATUS_WRITER, GATEWAY, SCHEDULER, JOBS, WATCHER, API)
 
+TO_RUN = frozenset({"pending", "running"})
+"""The states of a job that is to go on by itself."""
+
 
 Rank = tuple[int, int, str]
 """The order of claiming: priority, the highest first, then age, then job id."""
@@ -40,6 +43,7 @@ class SeedFound:
     pipeline: ResolvedPipeline
     file: SeedFile
     seen_at: float
+    budget_usd: float | None = None
 
     @property
     def rank(self) -> Rank:

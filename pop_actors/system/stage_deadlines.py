@@ -13,6 +13,10 @@ from pop_actors.core.observations import JobChanged, Observation
 
 GRACE_SECONDS = 1.0
 _OVER = (e.StageFinished, e.AttemptFailed, e.TaskDone, e.TaskFailed, e.TaskSkipped)
+_NOTHING_AT_WORK = (
+    e.JobStarted, e.ProcessDown, e.JobSuspended, e.JobWaiting, e.JobDone, e.JobFailed, e.JobRejected, e.JobStopped
+)  # fmt: skip
+"""What was said late by a process that is dead is not to be held against the next one."""
 
 
 class StageDeadlines:
@@ -31,7 +35,7 @@ class StageDeadlines:
             deadline = time.monotonic() + event.timeout + GRACE_SECONDS
             words = f"stage {event.stage} of task {event.task} did not end within {event.timeout:g} s"
             self._jobs.setdefault(seen.job_id, {})[event.task] = (deadline, words)
-        elif isinstance(event, e.JobSuspended):  # it may have left in the middle of one
+        elif isinstance(event, _NOTHING_AT_WORK):
             self.forget(seen.job_id)
         elif isinstance(event, e.TaskHeld):
             self._held[seen.job_id, event.task] = time.monotonic()

@@ -228,6 +228,7 @@ class Watcher(Actor):
             pipeline=pipeline,
             file=replace(file, content=b""),
             seen_at=seen_at,
+            budget_usd=seed.budget_usd,
         )
 
     def _is_still(self, name: str, signature: Signature) -> bool:

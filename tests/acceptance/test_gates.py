@@ -185,15 +185,9 @@ def test_whoever_dies_at_a_gate_the_decision_is_asked_once(workspace: Workspace,
     """No task runs twice; an approval that was not on disk is asked again, one that was is not."""
     armed = Daemon(workspace, {"PO_FAULT_POINT": point})
     armed.start()
-    workspace.drop("a", {"pipeline": "middle", "data": {}})
-    if KILLED_AT[point] == "approve":
-        wait_at_gate(armed, "a", "draft")
-        armed.ctl("approve", "a", check=False)
-        assert armed.process is not None
-        armed.process.wait(SECONDS)
-    else:
-        wait_until(lambda: starts(workspace) == 2, SECONDS, "the killed process to be followed by another", armed)
-        wait_at_gate(armed, "a", "draft")
+    try:
+        come_to_the_point(armed, point)
+    finally:
         armed.kill()
     with Daemon(workspace) as daemon:
         if point != "scheduler.gate-approved":
@@ -204,6 +198,20 @@ def test_whoever_dies_at_a_gate_the_decision_is_asked_once(workspace: Workspace,
     assert [line["type"] for line in events].count("GateApproved") == 1
     assert [line["task"] for line in events if line["type"] == "TaskDone"] == ["draft", "publish"]
     assert [line["task"] for line in events if line["type"] == "TaskStarted"] == ["draft", "publish"]
+
+
+def come_to_the_point(armed: Daemon, point: str) -> None:
+    """The daemon is dead there, or its job's process has died there and the job waits at its gate again."""
+    armed.workspace.drop("a", {"pipeline": "middle", "data": {}})
+    if KILLED_AT[point] == "approve":
+        wait_at_gate(armed, "a", "draft")
+        armed.ctl("approve", "a", check=False)
+        assert armed.process is not None
+        armed.process.wait(SECONDS)
+    else:
+        wait_until(lambda: "(epoch 1) ended: signal" in armed.text_of_log(), SECONDS, "the process to be killed", armed)
+        wait_at_gate(armed, "a", "draft")
+        assert starts(armed.workspace) == (1 if point == "runner.ended" else 2)
 
 
 def starts(workspace: Workspace) -> int:

@@ -63,7 +63,7 @@ def integration(ctx):
     return {"output": {"text": ctx.output["text"]}}
 """
 )
-# Refines once; `seed.data.rejected` has it want more rounds than there are.
+# Refines once, and builds on the file that refine left; `seed.data.rejected` has it want more rounds than there are.
 WRITE = (
     ASK
     + """
@@ -74,11 +74,13 @@ def validate_quality(ctx):
 
 def refine(ctx):
     begin(ctx, "refine")
-    return ask(ctx)
+    result = ask(ctx)
+    ctx.io.write_tmp("draft.txt", result["output"]["text"])
+    return result
 
 def integration(ctx):
     begin(ctx, "integration")
-    ctx.io.write_artifact("write.md", ctx.output["text"])
+    ctx.io.write_artifact("write.md", ctx.io.read_tmp("draft.txt"))
     return {"output": {"text": ctx.output["text"]}}
 """
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import pickle
 import shutil
 import time
 from collections import Counter
@@ -26,6 +28,8 @@ from seeds import SEEDS
 from support.daemon import wait_until
 
 SECONDS = 45.0
+REPLAY = "POP_RECORDING"
+"""The variable of the environment that names the root of a run to be cut again, instead of a new one."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,44 @@ class Jobs:
     gated: str
 
 
+@dataclass(frozen=True)
+class Run:
+    """What was recorded: the data folder before it, each change of the disk, the stages begun, the provider's calls."""
+
+    jobs: Jobs
+    at_first: PowerCut
+    lines: list[dict[str, Any]]
+    executions: list[dict[str, Any]]
+    calls: list[dict[str, Any]]
+
+
 class Recording:
-    """One recorded run in `root`. `cut` puts the workspace back to what a power cut there leaves."""
+    """One recorded run in `root`. `cut` puts the workspace back to what a power cut there leaves.
+
+    A root that holds a recorded run already is not recorded anew, so that a cut that failed can be made again.
+    """
 
     def __init__(self, root: Path, provider: Provider) -> None:
-        name = f"p{abs(hash(root)) % 10**6:06d}"
-        self.jobs = Jobs((f"{name}a", f"{name}b"), f"{name}q", f"{name}s", f"{name}r", f"{name}g")
         self.world = World(root, provider, "[jobs]\nmax_running = 3\nsettle_seconds = 0\n")
+        self.left = root / "left"
         self._provider = provider
         self._calls_file = root / "calls.jsonl"
+        kept = root / "run.pickle"
+        if kept.exists():
+            self._run: Run = pickle.loads(kept.read_bytes())
+        else:
+            try:
+                self._run = self._record(root)
+            except BaseException:
+                self.world.close()
+                raise
+            kept.write_bytes(pickle.dumps(self._run))
+        self.jobs, self.lines = self._run.jobs, self._run.lines
+        self.has_failed = False
+
+    def _record(self, root: Path) -> Run:
+        name = f"p{abs(hash(root)) % 10**6:06d}"
+        self.jobs = Jobs((f"{name}a", f"{name}b"), f"{name}q", f"{name}s", f"{name}r", f"{name}g")
         for job_id in self.jobs.traced:
             self.world.drop(job_id)
         self.world.drop(self.jobs.poor, rejected=True)
@@ -56,19 +89,17 @@ class Recording:
         self.world.drop(self.jobs.gated, "gated")
         self.world.workspace.drop(self.jobs.invalid, BAD_SEED)
         data = self.world.workspace.data
-        self._kept = root / "kept"
-        self._at_first = PowerCut(data)
-        self.record = root / "record.jsonl"
-        daemon = self.world.start(f"record={self.record}")
+        at_first = PowerCut(data)
+        record = root / "record.jsonl"
+        daemon = self.world.start(f"record={record}")
         self._wait_for_all()
         daemon.ctl("restart", self.jobs.again)
         wait_until(lambda: self._runs_of(self.jobs.again) == 2, SECONDS, "the second run to end", daemon)
         wait_until(lambda: self._is_gone(self.jobs.again), SECONDS, "it to depart", daemon)
         self._end()
-        self.lines = [json.loads(line) for line in self.record.read_text().splitlines()]
-        self._executions = self.world.workspace.lines(self.world.executions)
-        self._calls = self._calls_so_far()
-        self.left = Path(shutil.copytree(data, self._kept, ignore=shutil.ignore_patterns("state")))
+        shutil.copytree(data, self.left, ignore=shutil.ignore_patterns("state"))
+        executions = self.world.workspace.lines(self.world.executions)
+        return Run(self.jobs, at_first, self.world.workspace.lines(record), executions, self._calls_so_far())
 
     def passage(self, point: str, number: int = 1) -> int:
         """The position of the `number`th passage of a fault point."""
@@ -78,9 +109,20 @@ class Recording:
 
     def model(self, position: int) -> PowerCut:
         """The file system as it was behind the line at that position."""
-        cut = copy.deepcopy(self._at_first)
+        cut = copy.deepcopy(self._run.at_first)
         cut.follow(self.lines[: position + 1])
         return cut
+
+    def check(self, position: int, luck: object | None) -> None:
+        """AssertionError where a promise is broken after a cut there, with how to have the same again."""
+        where = f"cut at {position} with luck {luck!r}; for the same again: {REPLAY}={self.world.workspace.root}"
+        has_failed_before, self.has_failed = self.has_failed, True
+        try:
+            found = self.faults_when_cut(position, luck)
+        except AssertionError as error:
+            raise AssertionError(f"{where}\n{error}") from None
+        assert found == [], where
+        self.has_failed = has_failed_before
 
     def faults_when_cut(self, position: int, luck: object | None) -> list[str]:
         """Cut the power there, strictly or with that luck, start again, and let everything end: what is wrong then."""
@@ -92,7 +134,7 @@ class Recording:
         else:
             cut.lucky(data, luck)
         moment = self.lines[position]["at"]
-        traces = [line for line in self._executions if line["at"] <= moment]
+        traces = [line for line in self._run.executions if line["at"] <= moment]
         self.world.executions.write_text("".join(json.dumps(line) + "\n" for line in traces))
         started = time.time()
         self.world.start()
@@ -100,7 +142,7 @@ class Recording:
             self._wait_for_all()
         finally:
             self._end()
-        calls = [call for call in self._calls if call["at"] <= moment]
+        calls = [call for call in self._run.calls if call["at"] <= moment]
         since = [call for call in self._calls_so_far() if call["at"] >= started]
         self._calls_file.write_text("".join(json.dumps(call) + "\n" for call in calls + since))
         self.world.provider = replace(self._provider, log=self._calls_file)
@@ -134,9 +176,14 @@ class Recording:
             )  # fmt: skip
             wait_until(lambda j=job_id: self._is_gone(j), SECONDS, f"{job_id} to depart", self.world.daemon)
         SEEDS["gated"].wait(self.world, self.jobs.gated)
+        for job_id in (*self.jobs.traced, self.jobs.again, self.jobs.gated):
+            wait_until(lambda j=job_id: self._is_gone(j), SECONDS, f"{job_id} to be in one place", self.world.daemon)
 
     def _is_gone(self, job_id: str) -> bool:
-        return len(places_of(self.world.workspace.data, job_id)) == 1
+        """A cut brings back names that were removed: where all was over before it, only a start removes them again."""
+        data = self.world.workspace.data
+        staging = data / "staging" / job_id
+        return len(places_of(data, job_id)) == 1 and not (staging.is_dir() and os.listdir(staging))
 
     def _runs_of(self, job_id: str) -> int:
         return len([run for run in self.world.workspace.runs() if run["id"] == job_id])

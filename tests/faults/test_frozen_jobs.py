@@ -52,7 +52,7 @@ def parsing(ctx):
         with open(told["pids"] + ".new", "w") as file:
             file.write(str(copy))
         os.rename(told["pids"] + ".new", told["pids"])
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # to this thread, or it would run on for a moment
     return {"output": {}}
 """
 )

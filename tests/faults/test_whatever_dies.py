@@ -131,10 +131,9 @@ def test_what_has_escaped_from_everybody_is_ended_by_the_next_start(world: World
     world.kill_everything()
     world.wait_until_all_dead()
     assert is_alive(escaped)
-    daemon = world.start()
-    wait_until_dead([escaped])
+    world.start()
+    wait_until_dead([escaped])  # by the mark, or by its cgroup, which any popd that starts here looks through
     let_it_end(world, job_id)
-    assert "job processes of an earlier start were still there" in daemon.text_of_log(), daemon.text_of_log()
 
 
 @pytest.mark.faults

@@ -29,3 +29,22 @@ def test_the_kernel_shows_no_key_once_it_was_blotted_out() -> None:
         assert b"sk-very-secret" not in shown
         assert b"ANOTHER=kept" in shown
         process.communicate()
+
+
+CLOSED = """
+import ctypes, subprocess, sys
+from pop_actors.environment_block import close_memory
+
+GET = "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+close_memory()
+exec(GET)
+sys.stdout.flush()
+subprocess.run([sys.executable, "-c", GET])
+open("/proc/self/stat").read()
+"""
+
+
+def test_closed_memory_is_not_dumped_and_what_is_started_is_not_concerned() -> None:
+    """PR_GET_DUMPABLE: 0 for the process itself, 1 for a program it runs."""
+    done = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == ["0", "1"]

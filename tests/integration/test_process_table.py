@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from pop_actors.system.job_usage import memory_of
 from support.daemon import wait_until
 
 SOON = 10.0
+MINE = f"as mine {os.getpid()}"  # other tests run at the same time
 MB = 1024 * 1024
 # A child that starts another one, in a session of its own; each prints its pid.
 FAMILY = """
@@ -29,7 +31,7 @@ HOLDING = "held = b'x' * (64 * 1024 * 1024); import signal; print(flush=True); s
 @pytest.fixture
 def family() -> Iterator[list[int]]:
     """The pids of a child and its child."""
-    marked = {**os.environ, "MARKED": "as mine"}
+    marked = {**os.environ, "MARKED": MINE}
     process = subprocess.Popen([sys.executable, "-c", FAMILY], stdout=subprocess.PIPE, env=marked)
     assert process.stdout is not None
     pids = [int(word) for word in process.stdout.readline().split()]
@@ -58,27 +60,63 @@ def process_table_gap() -> int:
 
 def test_a_mark_is_inherited_and_found(family: list[int]) -> None:
     """By its whole value, and never on the one that looks."""
-    assert set(process_table.carriers("MARKED", "as mine")) == set(family)
-    assert process_table.carriers("MARKED", "as") == []
+    assert set(process_table.carriers("MARKED", MINE)) == set(family)
+    assert process_table.carriers("MARKED", "as mine") == []
     own = os.environ.get("PATH", "")
     assert os.getpid() not in process_table.carriers("PATH", own)
 
 
+def test_a_mark_is_found_on_a_process_that_executes_one_program_after_the_other() -> None:
+    """Its environment is out of sight for a moment each time."""
+    again = 'i=$((${1:-0} + 1)); [ $i -lt 300 ] && exec /bin/sh "$0" $i; exec sleep 600'
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
+        script.write(again)
+        script.flush()
+        process = subprocess.Popen(["/bin/sh", script.name], env={**os.environ, "MARKED": f"again {MINE}"})
+        try:
+            wait_until(lambda: process_table.carries(process.pid, "MARKED", f"again {MINE}"), SOON, "it to start")
+            missed = sum(not process_table.carries(process.pid, "MARKED", f"again {MINE}") for _ in range(5000))
+            assert missed == 0
+        finally:
+            process.kill()
+            process.wait(SOON)
+
+
 def test_all_are_ended_and_zombies_count_as_dead(family: list[int]) -> None:
     """When it returns nobody lives; a second time there is nobody to end."""
-    killed = process_table.end_all(lambda: process_table.carriers("MARKED", "as mine"), SOON)
+    killed = process_table.end_all(lambda: process_table.carriers("MARKED", MINE), SOON)
     assert killed == set(family)
     assert [pid for pid in family if process_table.is_alive(pid)] == []
     assert process_table.end_all(lambda: family, SOON) == set()
 
 
+def test_who_is_named_no_more_once_it_is_held_is_spared() -> None:
+    """A pid may have changed hands between the look and the kill: whoever has it now is looked at again."""
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        looks = iter([[stranger.pid], [], []])
+        assert process_table.end_all(lambda: next(looks), SOON) == set()
+        assert not process_table.kill_if(stranger.pid, lambda _: False)
+        assert process_table.is_alive(stranger.pid)
+        assert process_table.kill_if(stranger.pid, process_table.is_alive)
+
+
+def test_more_than_are_held_at_once_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In rounds: what is held costs descriptors, which others need, too."""
+    monkeypatch.setattr(process_table, "MOST_AT_ONCE", 2)
+    many = [subprocess.Popen(["sleep", "600"], env={**os.environ, "MARKED": f"many {MINE}"}) for _ in range(7)]
+    killed = process_table.end_all(lambda: process_table.carriers("MARKED", f"many {MINE}"), SOON)
+    assert killed == {one.pid for one in many}
+    for one in many:
+        one.wait(SOON)
+
+
 def test_what_forks_while_it_is_being_ended_is_ended_too() -> None:
     """A parent that has a new child all the time is no match for it."""
     forking = "while :; do sleep 600 & sleep 0.001; done"
-    parent = subprocess.Popen(["/bin/sh", "-c", forking], env={**os.environ, "MARKED": "fork"})
-    wait_until(lambda: len(process_table.carriers("MARKED", "fork")) > 20, SOON, "it to fork")
-    process_table.end_all(lambda: process_table.carriers("MARKED", "fork"), SOON)
-    assert process_table.carriers("MARKED", "fork") == []
+    parent = subprocess.Popen(["/bin/sh", "-c", forking], env={**os.environ, "MARKED": f"fork {MINE}"})
+    wait_until(lambda: len(process_table.carriers("MARKED", f"fork {MINE}")) > 20, SOON, "it to fork")
+    process_table.end_all(lambda: process_table.carriers("MARKED", f"fork {MINE}"), SOON)
+    assert process_table.carriers("MARKED", f"fork {MINE}") == []
     parent.wait(SOON)
 
 

@@ -36,10 +36,11 @@ def test_a_start_removes_what_a_killed_daemon_left(tmp_path: Path, temporary: Pa
         wait_until(lambda d=daemon: not of_session(d.pid), 10, "all of it to die")
         left = [path for path in temporary.rglob("*") if path.is_socket()]
         assert len(left) == 1
-    with Daemon(workspace, {"TMPDIR": str(temporary)}):
+    with Daemon(workspace, {"TMPDIR": str(temporary)}) as last:
         workspace.drop("a")
         wait_until(lambda: workspace.is_complete("a"), 20, "a job to be done")
     assert list(temporary.iterdir()) == []
+    assert "Traceback" not in last.text_of_log()
 
 
 def test_a_folder_of_somebody_else_is_not_touched(

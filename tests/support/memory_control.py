@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,7 +81,34 @@ class MemoryControl:
         return {"name": "root", **leaf, "kind": "supervisor", "children": children}
 
     def gateway(self) -> list[dict[str, Any]]:
-        return [{"provider": "offline", "model": "echo", "inflight": 0, "waiting": 2}]
+        limits = {"requestsPerMinute": 60, "tokensPerMinute": None, "maxConcurrency": 4}
+        return [
+            {
+                "provider": "offline", "model": "echo", "requests": 7, "failed": 1, "waiting": 2, "inFlight": 0,
+                "limits": limits, "used": {"requestsPerMinute": 3, "tokensPerMinute": 120, "concurrency": 0},
+                "circuit": "closed", "spentTodayUsd": 0.25, "dailyBudgetUsd": 1.0, "keys": [],
+                "lastError": {"code": "server", "message": "HTTP 500", "at": "2026-11-21T00:00:00.000Z"},
+            }
+        ]  # fmt: skip
+
+    def budgets(self) -> list[dict[str, Any]]:
+        return [
+            {"scope": "global", "name": "", "limitUsd": 2.0, "spentUsd": 0.25, "state": "ok",
+             "resetsAt": "2026-11-22T00:00:00.000Z"},
+        ]  # fmt: skip
+
+    def set_limits(self, provider: str, limits: Mapping[str, float | None]) -> dict[str, Any]:
+        if provider == "nobody":
+            raise Refused("unknown_provider", "no provider 'nobody'")
+        self.orders.append(("set_limits", provider, dict(limits)))
+        return {"requestsPerMinute": limits.get("requests_per_minute")}
+
+    def probe(self, provider: str | None) -> list[dict[str, Any]]:
+        self.orders.append(("probe", provider))
+        answered = {"model": "echo", "ok": True, "ms": 1.5, "code": None, "message": None, "costUsd": 0.0}
+        silent = {"model": "m", "ok": False, "ms": 9.0, "code": "auth", "message": "HTTP 401", "costUsd": 0.0}
+        found = [{"provider": "offline", **answered}, {"provider": "openai", **silent}]
+        return [row for row in found if provider in {None, row["provider"]}]
 
     def state(self) -> dict[str, Any]:
         return {"claiming": True, "jobs": {"running": len(self.documents)}, "pendingSeeds": 0}

@@ -2,22 +2,34 @@
 
 In a test: `with ProviderServer() as server:` then `server.base_url`, `server.calls`, `server.most_at_once`.
 As a process: `python tests/support/provider_server.py --port-file F [--log F] [--port N]`; it writes its port to the
-port file, one JSON line per chat request to the log before it replies, and answers `GET /stats`.
+port file, one JSON line per chat request to the log before it replies, answers `GET /stats`, and has the mood that is
+posted to `/mood` (`{"mood": NAME}`, null: none) until the next one.
+It speaks chat completions and, at a path that ends in /responses, responses; both as streams where a request says so.
 
 A model's name is directives joined by `+`. How the answer looks:
     ok                     a plain reply (any word it does not know means the same)
     slow-200ms, slow-2s    wait before replying
     usage-12-34            say that so many prompt and completion tokens were used
     cached-5               and so many of the prompt's were cached; cached-5-deepseek, cached-5-kimi: their way
+    reasoning-7            and so many of the completion's were reasoning
+    written-9              and so many of the prompt's were written to a cache
     big-10mb               a reply of that many megabytes
+    tool-NAME              a call of that tool instead of text
+    nostream               a plain reply, although a stream was asked for
+    silent-200ms           a stream is silent for that long after its head; pings-200ms: but for keep-alives
+    left-3-of-10           say that so many of so many requests are left
+    hold                   the connection stays open after a stream's terminator
 What goes wrong, for ever or, with a count, as often per prompt (`fail-429-2`: twice, then ok):
     fail-STATUS            an error status; with after-1s, after-500ms or date-2s: with that Retry-After
+    word-1113              with that code in its body
     quota                  a 429 that says insufficient_quota
     reset, hangup          the connection is reset, or closed, instead of a reply
     cut                    the body ends early
-    endless, stall         a body that never ends; a head and then nothing
+    endless, stall, hole   a body that never ends; a head and then nothing; nothing at all
+    drip-100ms             the reply, a byte at a time, so far apart
     empty, garbage, notjson, nochoices, wrongtypes, deep     200 with a body that is no chat completion
     truncated, blocked, emptytext                            200 with usage, but without text
+    unfinished, streamerror, streamstall                     a stream that ends, fails or stops in the middle
     redirect               a 307 to another server
 """
 
@@ -25,6 +37,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -34,19 +47,32 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Self
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, it is not beside pop_actors
+# run as a file, it is beside neither pop_actors nor support
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pop_actors.providers.sample import sample
+from support.provider_replies import (
+    WITHOUT_TEXT,
+    Reply,
+    completion_events,
+    content_of,
+    error_event,
+    response_events,
+)
+
+TLS_HANDSHAKE = b"\x16"  # this server speaks no TLS, and hangs up on who does
 
 FAULTS = (
-    "fail", "quota", "reset", "hangup", "cut", "endless", "stall", "empty", "garbage", "notjson", "nochoices",
-    "wrongtypes", "deep", "truncated", "blocked", "emptytext", "redirect",
+    "fail", "quota", "reset", "hangup", "cut", "endless", "stall", "hole", "empty", "garbage", "notjson", "nochoices",
+    "wrongtypes", "deep", "truncated", "blocked", "emptytext", "redirect", "unfinished", "streamerror", "streamstall",
 )  # fmt: skip
+FAREWELL_TURNS = 10  # of the loop: the socket is read, the reader is told, its task goes on
 
 
 @dataclass(frozen=True)
@@ -74,6 +100,17 @@ class Script:
     usage: tuple[int, int] = (12, 34)
     cached: tuple[int, str] = (0, "openai")
     megabytes: float = 0.0
+    reasoning: int = 0
+    written: int = 0
+    word: str | None = None
+    tool: str | None = None
+    streams: bool = True
+    limits: dict[str, str] = field(default_factory=dict)
+    silence: float = 0.0
+    drip: float = 0.0
+    pings: bool = False
+    holds: bool = False
+    key: str = ""
 
     @classmethod
     def of(cls, model: str) -> Script:
@@ -103,6 +140,35 @@ class Script:
             self.cached = (int(rest[0]), rest[1] if len(rest) > 1 else "openai")
         elif word == "big":
             self.megabytes = float(rest[0].removesuffix("mb"))
+        else:
+            self._take_form(word, rest)
+
+    def _take_form(self, word: str, rest: list[str]) -> None:
+        if word == "reasoning":
+            self.reasoning = int(rest[0])
+        elif word == "written":
+            self.written = int(rest[0])
+        elif word == "word":
+            self.word = rest[0]
+        elif word == "tool":
+            self.tool = rest[0]
+        elif word == "nostream":
+            self.streams = False
+        elif word in {"silent", "pings"}:
+            self.silence, self.pings = _seconds(rest[0]), word == "pings"
+        elif word == "drip":
+            self.drip = _seconds(rest[0])
+        elif word == "hold":
+            self.holds = True
+        elif word == "left":
+            self.limits = {"x-ratelimit-remaining-requests": rest[0], "x-ratelimit-limit-requests": rest[2]}
+
+    def reply(self, body: dict[str, Any], sha256: str) -> Reply:
+        content: str | None = "x" * int(self.megabytes * 1e6) if self.megabytes else content_of(body, sha256)
+        finish = "stop"
+        if self.fault in WITHOUT_TEXT:
+            finish, content = WITHOUT_TEXT[self.fault]
+        return Reply(content, finish, self.usage, self.cached, self.reasoning, self.tool, self.written)
 
 
 def _seconds(text: str) -> float:
@@ -116,8 +182,11 @@ class ProviderServer:
         self.calls: list[Received] = []
         self.counts: dict[str, Counter[str]] = {}
         self.most_at_once = 0
+        self.mood: str | None = None  # while set, it stands for the name of every model
         self.connections = 0
         self._at_once = 0
+        self._held = 0
+        self.keys: dict[str, str] = {}  # by key: what is scripted for it, whatever the model's name asks for
         self._faults: Counter[str] = Counter()
         self._log = -1 if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._changed = threading.Condition()
@@ -161,6 +230,8 @@ class ProviderServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        # asyncio does this only for sockets that name their protocol; without, small writes wait for 40 ms
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             while await self._exchange(reader, writer):
                 pass
@@ -170,17 +241,26 @@ class ProviderServer:
             writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        begun = await reader.readexactly(1)
+        if begun == TLS_HANDSHAKE:
+            return False
+        head = (begun + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         path = first.split(" ")[1]
         if path == "/stats":
             return self._send(writer, 200, json.dumps(self.stats()).encode())
+        if path == "/mood":
+            self.mood = json.loads(body)["mood"]
+            return self._send(writer, 200, b"{}")
+        # who has given up a request before may ask again: its farewell has come by now, and is heard first
+        for _ in range(FAREWELL_TURNS if self._held else 0):
+            await asyncio.sleep(0)
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            return await self._chat(path, headers, body, writer)
+            return await self._chat(path, headers, body, reader, writer)
         finally:
             self._at_once -= 1
 
@@ -189,22 +269,74 @@ class ProviderServer:
         paths = {path: {"calls": count.total(), "distinct": len(count)} for path, count in self.counts.items()}
         return {"calls": len(self.calls), "mostAtOnce": self.most_at_once, "paths": paths}
 
-    async def _chat(self, path: str, headers: dict[str, str], body: bytes, writer: asyncio.StreamWriter) -> bool:
+    async def _chat(
+        self,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
         document = json.loads(body)
         model = str(document.get("model"))
         received = Received(
             path, model, hashlib.sha256(body).hexdigest(), document, headers, time.time(), time.monotonic()
         )
-        script = Script.of(model)
-        prompt = model + hashlib.sha256(json.dumps(document.get("messages")).encode()).hexdigest()
+        name = self.mood or self.keys.get(headers.get("authorization", "").removeprefix("Bearer "), model)
+        script = Script.of(name)
+        script.key = headers.get("authorization", "")
+        said = document.get("messages") or document.get("input")
+        prompt = name + hashlib.sha256(json.dumps(said).encode()).hexdigest()
         fails = script.fault is not None and self._faults[prompt] < script.times
         self._faults[prompt] += fails
-        self._note(received, str(script.fault) if fails else "ok")
+        self._note(received, str(script.fault) if fails else "drip" if script.drip else "ok")
         if script.delay:
             await asyncio.sleep(script.delay)
-        if fails:
+        if fails and script.fault in {"hole", "stall"}:
+            return await self._hold(str(script.fault), reader, writer)
+        if fails and script.fault not in {*WITHOUT_TEXT, "unfinished", "streamerror", "streamstall"}:
             return await self._fail(script, writer)
-        return self._send(writer, 200, json.dumps(_completion(document, script, received.sha256)).encode())
+        script.fault = script.fault if fails else None
+        return await self._reply(received, script, reader, writer)
+
+    async def _reply(
+        self, received: Received, script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        reply = script.reply(received.body, received.sha256)
+        is_response = received.path.endswith("/responses")
+        whole = reply.response() if is_response else reply.completion()
+        if not (received.body.get("stream") and script.streams):
+            if script.drip:
+                return await self._send_slowly(reader, writer, json.dumps(whole).encode(), script.drip)
+            return self._send(writer, 200, json.dumps(whole).encode(), script.limits)
+        with_usage = bool((received.body.get("stream_options") or {}).get("include_usage"))
+        events = response_events(whole) if is_response else completion_events(whole, with_usage=with_usage)
+        return await self._stream(list(events), script, reader, writer)
+
+    async def _stream(
+        self, events: list[bytes], script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        until = time.monotonic() + script.silence
+        while time.monotonic() < until:
+            if script.pings:
+                await self._write_chunks([b": keep-alive\n\n"], writer)
+            await asyncio.sleep(0.02)
+        if script.fault == "streamerror":
+            events = [*events[:2], error_event(script.key)]
+        elif script.fault in {"unfinished", "streamstall"}:
+            events = events[:-1]
+        await self._write_chunks(events, writer)
+        if script.holds or script.fault == "streamstall":
+            with self._holding(reader) as gone:
+                await gone
+        writer.write(b"0\r\n\r\n")
+        return True
+
+    async def _write_chunks(self, events: Iterable[bytes], writer: asyncio.StreamWriter) -> None:
+        for event in events:
+            writer.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
+        await writer.drain()
 
     def _note(self, received: Received, answer: str) -> None:
         if self._log >= 0:
@@ -215,6 +347,7 @@ class ProviderServer:
                 "at": received.at,
                 "prompt": _first_words(received.body),
                 "answer": answer,
+                "atOnce": self._at_once,
             }
             os.write(self._log, json.dumps(line).encode() + b"\n")
         with self._changed:
@@ -225,29 +358,58 @@ class ProviderServer:
     async def _fail(self, script: Script, writer: asyncio.StreamWriter) -> bool:
         fault = str(script.fault)
         if fault in {"fail", "quota"}:
-            words = {"type": "scripted", "code": None} if fault == "fail" else {"type": "insufficient_quota"}
+            words = {"type": "scripted", "code": script.word} if fault == "fail" else {"type": "insufficient_quota"}
             status = script.status if fault == "fail" else 429
             error = {"error": {"message": f"scripted {status}", **words}}
-            return self._send(writer, status, json.dumps(error).encode(), script.retry_after)
+            return self._send(writer, status, json.dumps(error).encode(), {**script.retry_after, **script.limits})
         if fault == "redirect":
             return self._send(writer, 307, b"", {"location": "http://127.0.0.1:1/elsewhere"})
-        if fault in {"reset", "hangup", "cut", "stall", "endless"}:
+        if fault in {"reset", "hangup", "cut", "endless"}:
             await self._break(fault, writer)
             return False
-        return self._send(writer, 200, _bad_body(fault, script))
+        return self._send(writer, 200, _BAD_BODIES[fault])
 
     async def _break(self, fault: str, writer: asyncio.StreamWriter) -> None:
         """What is no reply: the connection is closed after it."""
         if fault == "reset":
             linger = struct.pack("ii", 1, 0)  # close with a reset instead of a farewell
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        if fault in {"cut", "stall"}:
+        if fault == "cut":
             writer.write(_head(200, 1000) + b'{"choices": [')
             await writer.drain()
-        if fault == "stall":
-            await asyncio.sleep(3600)
         if fault == "endless":
             await self._drip(writer)
+
+    async def _hold(self, fault: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Say no more until the client has gone."""
+        if fault == "stall":
+            writer.write(_head(200, 1000) + b'{"choices": [')
+        with self._holding(reader) as gone:
+            await gone
+        return False
+
+    async def _send_slowly(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes, seconds: float
+    ) -> bool:
+        """A byte at a time; the connection is closed after it."""
+        writer.write(_head(200, len(body)))
+        with self._holding(reader) as gone:
+            for byte in body:
+                writer.write(bytes([byte]))
+                if (await asyncio.wait({gone}, timeout=seconds))[0]:
+                    break
+        return False
+
+    @contextlib.contextmanager
+    def _holding(self, reader: asyncio.StreamReader) -> Iterator[asyncio.Task[bytes]]:
+        """What ends when the client goes. Until then it is known that one is held."""
+        gone = asyncio.create_task(reader.read())
+        self._held += 1
+        try:
+            yield gone
+        finally:
+            self._held -= 1
+            gone.cancel()
 
     async def _drip(self, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -264,7 +426,7 @@ class ProviderServer:
 
 
 def _first_words(body: dict[str, Any]) -> str:
-    messages = body.get("messages")
+    messages = body.get("messages") or body.get("input")
     last = messages[-1] if isinstance(messages, list) and messages else None
     content = last.get("content") if isinstance(last, dict) else None
     return content[:200] if isinstance(content, str) else ""
@@ -276,50 +438,14 @@ def _head(status: int, length: int, headers: dict[str, str] | None = None) -> by
     return head.encode("latin-1")
 
 
-def _completion(document: dict[str, Any], script: Script, sha256: str) -> dict[str, Any]:
-    content = f"reply to {sha256[:12]}"
-    wanted = document.get("response_format") or {}
-    if wanted.get("type") == "json_schema":
-        content = json.dumps(sample(wanted["json_schema"]["schema"], sha256.encode()))
-    elif wanted.get("type") == "json_object":
-        content = json.dumps({"answer": content})
-    if script.megabytes:
-        content = "x" * int(script.megabytes * 1e6)
-    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
-    return {"id": "chatcmpl-1", "object": "chat.completion", "choices": [choice], "usage": _usage(script)}
-
-
-def _usage(script: Script) -> dict[str, Any]:
-    prompt, completion = script.usage
-    usage: dict[str, Any] = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }
-    cached, way = script.cached
-    if way == "openai":
-        usage["prompt_tokens_details"] = {"cached_tokens": cached}
-    else:
-        usage["prompt_cache_hit_tokens" if way == "deepseek" else "cached_tokens"] = cached
-    return usage
-
-
-def _bad_body(fault: str, script: Script) -> bytes:
-    def without_text(finish: str, content: str | None) -> bytes:
-        choice = {"message": {"role": "assistant", "content": content}, "finish_reason": finish}
-        return json.dumps({"choices": [choice], "usage": _usage(script)}).encode()
-
-    return {
-        "empty": b"",
-        "garbage": bytes(range(256)) * 4,
-        "notjson": b"<html><body>502 Bad Gateway</body></html>",
-        "nochoices": b'{"choices": [], "usage": "none"}',
-        "wrongtypes": b'{"choices": [{"message": {"content": 7}, "finish_reason": []}], "usage": [1]}',
-        "deep": b"[" * 200_000,
-        "truncated": without_text("length", ""),
-        "blocked": without_text("content_filter", None),
-        "emptytext": without_text("stop", ""),
-    }[fault]
+_BAD_BODIES = {
+    "empty": b"",
+    "garbage": bytes(range(256)) * 4,
+    "notjson": b"<html><body>502 Bad Gateway</body></html>",
+    "nochoices": b'{"choices": [], "usage": "none"}',
+    "wrongtypes": b'{"choices": [{"message": {"content": 7}, "finish_reason": []}], "usage": [1]}',
+    "deep": b"[" * 200_000,
+}
 
 
 def main() -> None:

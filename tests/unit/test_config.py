@@ -53,6 +53,11 @@ def test_the_short_names_are_kept(tmp_path: Path) -> None:
         ("", {"PO_HTTP__PORT": "70000"}, ["PO_HTTP__PORT", "70000", "65535"]),
         ("", {"PO_ROLLOUT__MODE": "big-bang"}, ["PO_ROLLOUT__MODE", "big-bang", "shadow"]),
         ("[jobs\n", {}, ["pop.toml"]),
+        ('[gateway.aliases]\nfast = "openai:m"\n', {}, ["gateway.aliases", "'fast'", "provider:model"]),
+        ('[gateway.aliases]\n"a:b" = "a:b"\n', {}, ["gateway.aliases", "leads back"]),
+        ("[gateway.pipeline_daily_budget_usd]\nnews = -1\n", {}, ["pipeline_daily_budget_usd.news", "-1"]),
+        ('[gateway]\non_budget = "ask"\n', {}, ["gateway.on_budget", "'fail'", "'wait'"]),
+        ('[logging]\nredact = ["("]\n', {}, ["logging.redact", "'('", "regular expression"]),
     ],
 )
 def test_a_wrong_setting_names_key_value_and_what_is_allowed(
@@ -77,7 +82,7 @@ def test_keys_come_from_environment_or_credentials_and_are_taken_out(tmp_path: P
     (tmp_path / "GEMINI_API_KEY").write_text("from-file\n")
     environ = {"OPENAI_API_KEY": "sk-1", "MY_KEY": "sk-2", "CREDENTIALS_DIRECTORY": str(tmp_path), "PATH": "/bin"}
     settings = load(tmp_path, None, environ)
-    keys = {name: key.get_secret_value() for name, key in settings.keys.items()}
+    keys = {name: key.secret.get_secret_value() for name, found in settings.keys.items() for key in found.keys}
     assert keys == {"openai": "sk-1", "mine": "sk-2", "gemini": "from-file"}
     take_keys_out_of(environ, settings)
     assert environ == {"CREDENTIALS_DIRECTORY": str(tmp_path), "PATH": "/bin"}
@@ -92,3 +97,16 @@ def test_the_fault_point_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "pop.toml").write_text('fault_point = "claim.linked"\n')
     with pytest.raises(SettingsError, match="no such table"):
         load(tmp_path, None, {})
+
+
+def test_the_headers_of_a_provider_are_secrets(tmp_path: Path) -> None:
+    """They may carry a key: no repr and no complaint shows a value."""
+    table = '[gateway.providers.mine]\nkind = "openai"\nheaders = {{ "x-key" = "{}" }}\n'
+    (tmp_path / "pop.toml").write_text(table.format("very-secret"))
+    settings = load(tmp_path, None, {})
+    assert settings.gateway.providers["mine"].headers["x-key"].get_secret_value() == "very-secret"
+    assert "very-secret" not in repr(settings)
+    (tmp_path / "pop.toml").write_text(table.format("very-secret\\n"))
+    with pytest.raises(SettingsError, match="x-key") as refused:
+        load(tmp_path, None, {})
+    assert "very-secret" not in str(refused.value)

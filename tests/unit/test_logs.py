@@ -113,6 +113,9 @@ def test_the_service_is_told_of_too() -> None:
         o.SeedIgnored("notes.txt", "not a seed's name"),
         o.ActorRestarted("gateway", "crashed"),
         o.CallRetried("openai", "gpt", "rate_limited"),
+        o.CallFellBack("openai", "gpt", "overloaded", "anthropic", "sonnet"),
+        o.BudgetReached("pipeline", "news", 0.8, 4.0, 5.0, "wait"),
+        o.BudgetReached("pipeline", "news", 1.0, 5.0, 5.0, "wait"),
         o.CallQueued("openai"),
     ):
         logs.on_observation(observation)
@@ -121,6 +124,9 @@ def test_the_service_is_told_of_too() -> None:
         ("not a seed, left alone", "warning"),
         ("actor restarted", "warning"),
         ("provider call retried", "warning"),
+        ("provider gave no reply, the next is asked", "warning"),
+        ("80% of a budget is spent", "warning"),
+        ("a budget is spent; calls wait", "error"),
     ]
 
 

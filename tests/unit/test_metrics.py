@@ -39,14 +39,23 @@ CONTRACT = {
     "llm_waiting": {"provider"},
     "llm_tokens_total": {"provider", "model", "kind"},
     "llm_cost_dollars_total": {"provider", "model"},
+    "llm_unknown_price_total": {"provider", "model"},
     "llm_retries_total": {"provider", "reason"},
     "llm_replays_total": {"provider"},
+    "llm_cached_replies_total": {"provider"},
+    "llm_fallbacks_total": {"provider", "model", "reason"},
+    "llm_budget_reached_total": {"scope", "state"},
     "llm_circuit_open": {"provider", "model"},
     "llm_limit": {"provider", "kind"},
     "jobs_over_limit_total": {"resource"},
     "rollout_mode": {"mode"},
     "build_info": {"version"},
 }
+GEN_AI = {
+    "gen_ai_client_operation_duration_seconds": {"error_type"},
+    "gen_ai_client_token_usage": {"gen_ai_token_type"},
+}
+"""Beside the operation, the provider and the model."""
 DOCUMENT = {"pipeline": "demo"}
 ERROR = e.ErrorInfo(name="ValueError", message="boom")
 HISTORY: tuple[o.Observation, ...] = (
@@ -72,8 +81,14 @@ HISTORY: tuple[o.Observation, ...] = (
     o.CallQueued("openai"),
     o.CallAdmitted("openai", 0.5, granted=True),
     o.CallRetried("openai", "gpt", "rate_limited"),
+    o.CallRetried("openai", "gpt", "server", ambiguous=True),
     o.CallReplayed("openai"),
+    o.CallReplayed("openai", cached=True),
+    o.CallFellBack("openai", "gpt", "server", "anthropic", "sonnet"),
+    o.BudgetReached("job", "secret-job", 0.8, 0.8, 1.0, "fail"),
+    o.BudgetReached("job", "secret-job", 1.0, 1.0, 1.0, "fail"),
     o.CallEnded("secret-job", "openai", "gpt", "ok", 1.5, 100, 20, 30, 0, 0.002),
+    o.CallEnded("secret-job", "own", "llama", "ok", 1.5, 100, 20),
     o.CircuitChanged("openai", "gpt", open=True),
     o.LimitSet("openai", "requests_per_minute", 60),
     o.LimitSet("openai", "tokens_per_minute", None),
@@ -120,7 +135,22 @@ def test_names_and_labels_are_exactly_the_contracts(metrics: Metrics) -> None:
             if family.type == "histogram":
                 name = family.name
             found.setdefault(name.removeprefix("pop_"), set()).update(sample.labels.keys() - {"le"})
-    assert found == CONTRACT
+    who = {"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"}
+    assert found == CONTRACT | {name: labels | who for name, labels in GEN_AI.items()}
+
+
+def test_calls_stand_under_opentelemetrys_names_too(metrics: Metrics) -> None:
+    """With its names for providers and its buckets; an error has its code, and a call that used nothing no tokens."""
+    metrics.on_observation(o.CallEnded("j", "gemini", "flash", "rate_limited", 0.25))
+    metrics.on_observation(o.CallEnded("j", "gemini", "flash", "ok", 3.0, 70, 5))
+    found = samples(metrics)
+    seconds, tokens = "gen_ai_client_operation_duration_seconds", "gen_ai_client_token_usage"
+    assert found[f"{seconds}_sum", "rate_limited", "chat", "gcp.gemini", "flash"] == 0.25
+    assert found[f"{seconds}_sum", "", "chat", "gcp.gemini", "flash"] == 3.0
+    assert found[f"{tokens}_sum", "chat", "gcp.gemini", "flash", "input"] == 70
+    assert found[f"{tokens}_count", "chat", "gcp.gemini", "flash", "output"] == 1
+    limits = {name[5] for name in found if name[0] == f"{seconds}_bucket" and name[3] == "gcp.gemini"}
+    assert {"0.01", "81.92", "+Inf"} <= limits
 
 
 def test_observations_move_the_numbers(metrics: Metrics) -> None:
@@ -135,6 +165,10 @@ def test_observations_move_the_numbers(metrics: Metrics) -> None:
     assert found["pop_llm_waiting", "openai"] == 1
     assert found["pop_llm_tokens_total", "input", "gpt", "openai"] == 100
     assert found["pop_llm_cost_dollars_total", "gpt", "openai"] == 0.002
+    assert found["pop_llm_retries_total", "openai", "ambiguous"] == 1
+    assert (found["pop_llm_replays_total", "openai"], found["pop_llm_cached_replies_total", "openai"]) == (1, 1)
+    assert found["pop_llm_fallbacks_total", "gpt", "openai", "server"] == 1
+    assert found["pop_llm_budget_reached_total", "job", "spent"] == 1
     assert found["pop_llm_limit", "tokens_per_minute", "openai"] == float("inf")
     assert (found["pop_rollout_mode", "shadow"], found["pop_rollout_mode", "production"]) == (1, 0)
     assert found["pop_build_info", __version__] == 1
@@ -179,3 +213,12 @@ def test_names_users_choose_are_bounded() -> None:
     assert samples(metrics)["pop_llm_requests_total", OTHER, "ok", "openai"] == 50
     known = BoundedNames(1)
     assert [known("a"), known("b"), known("a")] == ["a", OTHER, "a"]
+
+
+def test_a_price_nobody_knows_is_counted_and_costs_nothing_known(metrics: Metrics) -> None:
+    """A dollar figure that lacks calls says so; a call that used nothing lacks nothing."""
+    found = samples(metrics)
+    assert found["pop_llm_unknown_price_total", "llama", "own"] == 1
+    assert ("pop_llm_cost_dollars_total", "llama", "own") not in found
+    metrics.on_observation(o.CallEnded("j", "own", "llama", "bad_request", 0.1))
+    assert samples(metrics)["pop_llm_unknown_price_total", "llama", "own"] == 1

@@ -1,4 +1,4 @@
-"""Commands about the service: its tree, its limits, whether it claims seeds, and its end."""
+"""Commands about the service: its tree, whether it claims seeds, and its end."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import typer
 
 from pop_actors.cli.options import Options, options_of
-from pop_actors.cli.output import print_facts, print_json, print_table, say
+from pop_actors.cli.output import print_facts, print_json, say
 from pop_actors.cli.wording import duration, text_of
 
 
 def register(app: typer.Typer) -> None:
     """Add them to popctl."""
-    for command in (tree, gateway, pause, resume, shutdown):
+    for command in (tree, pause, resume, shutdown):
         app.command()(command)
 
 
@@ -41,20 +41,6 @@ def tree_lines(node: dict[str, Any], indent: str = "", branch: str = "", below: 
         last = number == len(children)
         lines += tree_lines(child, indent + below, "└─ " if last else "├─ ", "   " if last else "│  ")
     return lines
-
-
-def gateway(context: typer.Context) -> None:
-    """Limits and state of every provider and model."""
-    options = options_of(context)
-    with options.daemon() as daemon:
-        entries = daemon.get("/api/gateway")
-    if options.as_json:
-        print_json(entries)
-    elif not entries:
-        say("no provider has been called yet")
-    else:
-        heads = list(dict.fromkeys(key for entry in entries for key in entry))
-        print_table(heads, [[entry.get(head) for head in heads] for entry in entries])
 
 
 def show_service(options: Options) -> None:

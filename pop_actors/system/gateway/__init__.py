@@ -3,6 +3,9 @@
 from pop_actors.system.gateway.actor import GatewayActor
 from pop_actors.system.gateway.gateway import Gateway
 from pop_actors.system.gateway.journal import paid_calls
-from pop_actors.system.gateway.messages import GatewayView, JobGone, SetLimits
+from pop_actors.system.gateway.messages import BudgetView, GatewayView, JobGone, Probe, SetLimits
+from pop_actors.system.gateway.prompt_log import PromptLog
 
-__all__ = ["Gateway", "GatewayActor", "GatewayView", "JobGone", "SetLimits", "paid_calls"]
+__all__ = [
+    "BudgetView", "Gateway", "GatewayActor", "GatewayView", "JobGone", "Probe", "PromptLog", "SetLimits", "paid_calls",
+]  # fmt: skip

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pop_actors.core.chat import Usage
-from pop_actors.core.limits import Limits, TokenGuess
+from pop_actors.core.limits import Limits
+from pop_actors.core.token_guess import TokenGuess
 from pop_actors.errors import CallFailed
 
 
@@ -18,6 +19,7 @@ class Account:
     model: str
     requests: int = 0
     retries: int = 0
+    ambiguous_retries: int = 0
     failed: int = 0
     replayed: int = 0
     waiting: int = 0
@@ -26,6 +28,7 @@ class Account:
     output_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
     cost_usd: float = 0.0
     unpriced: int = 0
     last_error: dict[str, str] | None = None
@@ -37,6 +40,7 @@ class Account:
         self.output_tokens += usage.output_tokens
         self.cached_tokens += usage.cached_tokens
         self.reasoning_tokens += usage.reasoning_tokens
+        self.cache_write_tokens += usage.cache_write_tokens
         if cost_usd is None:
             self.unpriced += 1
         else:
@@ -53,6 +57,7 @@ class Account:
             "model": self.model,
             "requests": self.requests,
             "retries": self.retries,
+            "ambiguousRetries": self.ambiguous_retries,
             "failed": self.failed,
             "replayed": self.replayed,
             "waiting": self.waiting,
@@ -62,6 +67,7 @@ class Account:
                 "output": self.output_tokens,
                 "cached": self.cached_tokens,
                 "reasoning": self.reasoning_tokens,
+                "cacheWrite": self.cache_write_tokens,
             },
             "costUsd": self.cost_usd,
             "unpricedCalls": self.unpriced,
@@ -74,4 +80,7 @@ def limits_document(limits: Limits) -> dict[str, float | None]:
         "requestsPerMinute": limits.requests_per_minute,
         "tokensPerMinute": limits.tokens_per_minute,
         "maxConcurrency": limits.max_concurrency,
+        "inputTokensPerMinute": limits.input_tokens_per_minute,
+        "outputTokensPerMinute": limits.output_tokens_per_minute,
+        "requestsPerDay": limits.requests_per_day,
     }

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Coroutine, Mapping
 from typing import Any
-
-from pydantic import SecretStr
 
 from pop_actors.actors.actor import Actor
 from pop_actors.config import GatewaySettings
+from pop_actors.core.api_keys import ProviderKeys
 from pop_actors.core.messages import Chat
 from pop_actors.core.observations import Feed
 from pop_actors.errors import CallFailed, Refused
 from pop_actors.storage.layout import Workspace
 from pop_actors.system.gateway.gateway import Gateway, OnPaid
 from pop_actors.system.gateway.loop import LoopThread
-from pop_actors.system.gateway.messages import GatewayView, JobGone, SetLimits
+from pop_actors.system.gateway.messages import BudgetView, GatewayView, JobGone, Probe, SetLimits
+from pop_actors.system.gateway.prompt_log import PromptLog
 
 START_SECONDS = 30.0
 CLOSE_SECONDS = 30.0
 
 
 class GatewayActor(Actor):
-    """Takes Chat, SetLimits and GatewayView (asked) and JobGone (told)."""
+    """Takes Chat, SetLimits, Probe, GatewayView and BudgetView (asked) and JobGone (told)."""
 
     mailbox_policy = "block"  # a call that waits at its job's socket costs nothing; how many may wait the gateway says
 
     def __init__(
         self,
         settings: GatewaySettings,
-        keys: Mapping[str, SecretStr],
+        keys: Mapping[str, ProviderKeys],
         workspace: Workspace,
         feed: Feed,
         on_paid: OnPaid,
+        prompts: PromptLog | None = None,
     ) -> None:
         super().__init__()
         self._parts = (settings, dict(keys), workspace, feed, on_paid)
+        self._prompts = prompts
         self._loop: LoopThread | None = None
         self._gateway: Gateway | None = None
 
@@ -58,28 +59,35 @@ class GatewayActor(Actor):
             self._loop.stop()
 
     def receive(self, message: Any) -> object:
-        match message:
-            case Chat():
-                return self._submit(self._chat(message))
-            case JobGone():
-                return self._submit(self._job_gone(message.job_id))
-            case SetLimits():
-                return self._submit(self._set_limits(message))
-            case GatewayView():
-                return self._submit(self._view())
-            case _:
-                return super().receive(message)
+        work = self._work(message)
+        if work is None:
+            return super().receive(message)
+        assert self._loop is not None
+        return self._loop.submit(work)
 
     def snapshot(self) -> dict[str, Any]:
         """JSON-able; read from other threads."""
         return {**super().snapshot(), "gateway": repr(self._gateway)}
 
-    def _submit(self, work: Any) -> Future[Any]:
-        assert self._loop is not None
-        return self._loop.submit(work)
+    def _work(self, message: Any) -> Coroutine[Any, Any, Any] | None:
+        work: Coroutine[Any, Any, Any] | None = None
+        match message:
+            case Chat():
+                work = self._chat(message)
+            case JobGone():
+                work = self._job_gone(message.job_id)
+            case SetLimits():
+                work = self._set_limits(message)
+            case Probe():
+                work = self._probe(message)
+            case GatewayView():
+                work = self._view()
+            case BudgetView():
+                work = self._budgets()
+        return work
 
     async def _open(self) -> Gateway:
-        return Gateway(*self._parts)
+        return Gateway(*self._parts, prompts=self._prompts)
 
     async def _chat(self, message: Chat) -> dict[str, Any]:
         return await self._running.chat(message)
@@ -93,8 +101,17 @@ class GatewayActor(Actor):
         except CallFailed as failure:
             raise Refused(failure.code, failure.message) from None
 
+    async def _probe(self, message: Probe) -> list[dict[str, Any]]:
+        try:
+            return await self._running.probe(message.provider, message.seconds)
+        except CallFailed as failure:
+            raise Refused(failure.code, failure.message) from None
+
     async def _view(self) -> list[dict[str, Any]]:
         return self._running.view()
+
+    async def _budgets(self) -> list[dict[str, Any]]:
+        return self._running.budgets()
 
     @property
     def _running(self) -> Gateway:

@@ -7,33 +7,40 @@ was paid goes to `on_paid`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import SecretStr
-
-from pop_actors.config import PROVIDER_KEYS, GatewaySettings, ProviderSettings
+from pop_actors.config import GatewaySettings
+from pop_actors.core.api_keys import ProviderKeys
+from pop_actors.core.budgets import DailyLimits
 from pop_actors.core.events import CallPaid
-from pop_actors.core.limits import Limits
 from pop_actors.core.messages import Chat
 from pop_actors.core.observations import Feed
-from pop_actors.errors import CallFailed, Unavailable
-from pop_actors.providers import catalogue
-from pop_actors.providers.registry import open_provider, unknown_provider
-from pop_actors.providers.types import Provider
+from pop_actors.errors import CallFailed, Refused, Unavailable
 from pop_actors.storage.layout import Workspace
 from pop_actors.system.gateway.account import limits_document
-from pop_actors.system.gateway.call import Call, Defaults, resolve
+from pop_actors.system.gateway.call import Call, resolve
 from pop_actors.system.gateway.desk import Desk
+from pop_actors.system.gateway.desks import Desks
+from pop_actors.system.gateway.estimates import Estimates
 from pop_actors.system.gateway.journal import Journals
 from pop_actors.system.gateway.lane import WaitingRoom
-from pop_actors.system.gateway.purchase import Purchase, Shop
+from pop_actors.system.gateway.ledger import spent_today
+from pop_actors.system.gateway.probe import probe
+from pop_actors.system.gateway.prompt_log import PromptLog
+from pop_actors.system.gateway.purchase import Purchase
+from pop_actors.system.gateway.response_cache import ResponseCache
+from pop_actors.system.gateway.shop import Shop
+from pop_actors.system.gateway.spending import Spending
 
 _log = logging.getLogger("pop_actors.gateway")
 OnPaid = Callable[[str, CallPaid], None]
+BUDGET = "daily_budget_usd"
+UNCHANGED: Any = object()
 
 
 class Gateway:
@@ -46,28 +53,25 @@ class Gateway:
     def __init__(
         self,
         settings: GatewaySettings,
-        keys: Mapping[str, SecretStr],
+        keys: Mapping[str, ProviderKeys],
         workspace: Workspace,
         feed: Feed,
         on_paid: OnPaid,
         *,
         clock: Callable[[], float] = time.time,
         luck: Callable[[], float] = random.random,
+        prompts: PromptLog | None = None,
     ) -> None:
         self._settings = settings
-        self._keys = keys
         self._feed = feed
         self._journals = Journals(workspace)
         self._room = WaitingRoom(settings.max_waiting_per_job, settings.max_waiting)
-        self._shop = Shop(self._journals, feed, on_paid, settings.max_retries, clock, luck)
+        self._desks = Desks(settings, keys, self._room, feed, luck)
+        self._desks.recall(workspace, clock())
+        self._shop = self._make_shop(workspace, on_paid, clock, luck, prompts)
         self._purchases: dict[tuple[str, str], Purchase] = {}  # by job and key
         self._closing = False
-        kinds = {name: table.kind for name, table in settings.providers.items()}
-        self._defaults = Defaults(settings.default_provider, settings.default_model, dict(kinds))
-        self._desks: dict[str, Desk] = {}
-        for name in {catalogue.OFFLINE: None, settings.default_provider: None, **kinds}:
-            if self._kind(name) is not None:
-                self._desk(name)
+        self._closed = False
 
     async def chat(self, chat: Chat) -> dict[str, Any]:
         """The document of a `ChatReply`. CallFailed where there is none; Unavailable while the gateway closes.
@@ -77,7 +81,7 @@ class Gateway:
         if self._closing:
             raise Unavailable("the gateway is closing")
         deadline = asyncio.get_running_loop().time() + min(chat.timeout, self._settings.request_timeout_seconds)
-        call = resolve(chat, self._defaults)
+        call = resolve(chat, self._desks.defaults)
         purchase = self._purchases.get(call.place)
         if purchase is None:
             return await self._outcome(self._begin(call, deadline))
@@ -100,15 +104,38 @@ class Gateway:
                 purchase.cancel()
         self._journals.drop(job_id)
 
-    def set_limits(self, provider: str, **limits: int | None) -> dict[str, Any]:
-        """Change some of a provider's limits; all of them as they are then. Refused bad_limit or unknown_provider."""
-        desk = self._desk(provider)
-        desk.change(limits)
-        return limits_document(desk.lane.limits)
+    def set_limits(self, provider: str, **limits: float | None) -> dict[str, Any]:
+        """Change some limits of a provider, or of one of its models (`provider:model`); all of them as they are then.
+
+        Refused bad_limit, CallFailed unknown_provider.
+        """
+        name, _, model = provider.partition(":")
+        desk = self._desks.at(name)
+        changes = dict(limits)
+        budget = _budget_in(changes, model)
+        desk.change(changes, model or None)
+        if budget is not UNCHANGED:
+            self._shop.spending.change(name, budget)
+        shown = limits_document(desk.limits_of(model) if model else desk.limits)
+        return shown if model else shown | {"dailyBudgetUsd": self._shop.spending.budget_of(name)}
 
     def view(self) -> list[dict[str, Any]]:
         """One JSON object per provider and model, since the gateway started."""
-        return [row for name, desk in sorted(self._desks.items()) for row in desk.view(self._model(name))]
+        return [
+            row | self._beside(desk, row["model"] or "")
+            for desk in self._desks
+            for row in desk.view(self._desks.default_model(desk.name))
+        ]
+
+    def budgets(self) -> list[dict[str, Any]]:
+        """One JSON object per daily budget: {scope, name, limitUsd, spentUsd, state, resetsAt}."""
+        return self._shop.spending.view()
+
+    async def probe(self, provider: str | None, seconds: float) -> list[dict[str, Any]]:
+        """One cheap call to that provider, or to each that is configured: {provider, model, ok, ms, code, message,
+        costUsd}. CallFailed unknown_provider."""
+        names = self._desks.configured() if provider is None else [self._desks.at(provider).name]
+        return list(await asyncio.gather(*(self._probe(name, seconds) for name in names)))
 
     async def close(self) -> None:
         """End every call (askers hear Unavailable), write what was paid, close connections and files. Idempotent."""
@@ -119,14 +146,65 @@ class Gateway:
                 if not purchase.paid:
                     purchase.cancel()
             await asyncio.wait([purchase.task for purchase in under_way])
-        desks, self._desks = self._desks, {}
-        for desk in desks.values():
-            await desk.close()
-        if desks:
+        if not self._closed:
+            self._closed = True
+            await self._desks.close()
+            self._shop.spending.close()
             self._journals.close()
 
+    def _make_shop(
+        self,
+        workspace: Workspace,
+        on_paid: OnPaid,
+        clock: Callable[[], float],
+        luck: Callable[[], float],
+        prompts: PromptLog | None,
+    ) -> Shop:
+        settings = self._settings
+        wanted = settings.max_ambiguous_retries
+        cache = settings.cache
+        spent = spent_today(workspace, clock())
+        for entry in spent:
+            with contextlib.suppress(CallFailed):  # it may be of a provider that is no longer configured
+                self._desks.at(entry.provider).account(entry.model)  # so that the view has it
+        return Shop(
+            journals=self._journals,
+            room=self._room,
+            spending=Spending(
+                workspace.state,
+                _daily_limits(settings),
+                settings.on_budget,
+                spent,
+                self._feed,
+                clock,
+            ),
+            estimates=Estimates(self._desks.prices),
+            feed=self._feed,
+            desk=self._desks.at,
+            on_paid=on_paid,
+            max_retries=settings.max_retries,
+            max_ambiguous_retries=settings.max_retries if wanted is None else wanted,
+            clock=clock,
+            luck=luck,
+            cache=(
+                ResponseCache(workspace.state, cache.ttl_seconds, cache.max_entries, clock) if cache.enabled else None
+            ),
+            prompts=prompts,
+        )
+
+    def _beside(self, desk: Desk, model: str) -> dict[str, Any]:
+        """What a desk does not know of a model."""
+        spending = self._shop.spending
+        return {
+            "spentTodayUsd": round(spending.spent_on(desk.name, model), 10),
+            "dailyBudgetUsd": spending.budget_of(desk.name),
+        }
+
+    async def _probe(self, name: str, seconds: float) -> dict[str, Any]:
+        return await probe(self._shop, name, self._desks.default_model(name), seconds)
+
     def _begin(self, call: Call, deadline: float) -> Purchase:
-        purchase = Purchase(call, deadline, self._desk(call.provider), self._shop)
+        purchase = Purchase(call, deadline, self._shop)
         self._purchases[call.place] = purchase
         purchase.start(self._forget)
         return purchase
@@ -151,32 +229,23 @@ class Gateway:
             _log.exception("a call to %s failed for a reason of our own", purchase.call.provider)
             raise CallFailed("internal", f"the gateway failed: {type(error).__name__}: {error}") from error
 
-    def _desk(self, name: str) -> Desk:
-        """The provider's desk. CallFailed unknown_provider for a name nothing stands behind."""
-        desk = self._desks.get(name)
-        if desk is None:
-            table = self._settings.providers.get(name)
-            if self._kind(name) is None:
-                raise unknown_provider(name)
-            limits = (
-                Limits(table.requests_per_minute, table.tokens_per_minute, table.max_concurrency) if table else Limits()
-            )
-            desk = Desk(name, self._kind(name), limits, self._room, lambda: self._open(name), self._feed)
-            self._desks[name] = desk
-        return desk
-
-    def _open(self, name: str) -> Provider:
-        table: ProviderSettings | None = self._settings.providers.get(name)
-        return open_provider(name, table, self._keys, PROVIDER_KEYS, self._settings.idle_timeout_seconds)
-
-    def _kind(self, name: str) -> str | None:
-        return catalogue.kind_of(name, self._defaults.kinds.get(name))
-
-    def _model(self, name: str) -> str | None:
-        if name == self._settings.default_provider and self._settings.default_model:
-            return self._settings.default_model
-        kind = self._kind(name)
-        return None if kind is None else catalogue.default_model(name, kind)
-
     def __repr__(self) -> str:
         return f"Gateway({len(self._purchases)} calls under way, {self._room.waiting} waiting)"
+
+
+def _daily_limits(settings: GatewaySettings) -> DailyLimits:
+    by_provider = {name: table.daily_budget_usd for name, table in settings.providers.items()}
+    limited = {name: limit for name, limit in by_provider.items() if limit is not None}
+    return DailyLimits(settings.daily_budget_usd, dict(settings.pipeline_daily_budget_usd), limited)
+
+
+def _budget_in(changes: dict[str, Any], model: str) -> Any:
+    """Take the daily budget out of the changes; UNCHANGED where none is among them. Refused bad_limit."""
+    if BUDGET not in changes:
+        return UNCHANGED
+    budget: float | None = changes.pop(BUDGET)
+    if model:
+        raise Refused("bad_limit", f"{BUDGET} is a provider's as a whole; leave out the model")
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int | float) or not budget >= 0):
+        raise Refused("bad_limit", f"{BUDGET} = {budget!r}: a number from 0, or null for no limit")
+    return budget

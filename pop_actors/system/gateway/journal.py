@@ -26,6 +26,10 @@ from pop_actors.storage.layout import Workspace
 from pop_actors.storage.refusals import is_no_room
 
 SYNC_THREADS = 4
+TROUBLE_SECONDS = 0.2
+TRIES_IN_TROUBLE = 4
+"""How often a device that fails is tried, and the pause between: no attempt of a task is to fail for one hiccup."""
+
 _BOOKED_FIELDS = frozenset({"task", "provider", "model", "usage", "costUsd", "at"})
 _log = logging.getLogger("pop_actors.gateway")
 
@@ -36,8 +40,11 @@ class JobJournal:
     `append` does not wait for the disk, `durable` does; everybody who waits at the same time shares one fdatasync.
     """
 
-    def __init__(self, log: AppendLog, inode: int, settled: dict[str, int], pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, log: AppendLog, inode: int, settled: dict[str, int], spent: float, pool: ThreadPoolExecutor
+    ) -> None:
         self.inode = inode  # tells this directory from another that got its name
+        self.spent = spent  # US dollars, all runs of the job; who books a call adds to it
         self.holders = 0
         self.gone = False
         self._log = log
@@ -53,10 +60,14 @@ class JobJournal:
         try:
             if not os.path.getsize(path):
                 sync_directory(path.parent)
-            settled = {record["key"]: offset for offset, record in _lines(path) if _is_settled(record)}
+            settled, spent = {}, 0.0
+            for offset, record in _lines(path):
+                if _is_settled(record):
+                    settled[record["key"]] = offset
+                    spent += record["costUsd"] or 0.0
             if settled:
                 log.sync()  # who wrote them may have been killed before its fsync, and what is replayed has to stay
-            return cls(log, os.stat(path).st_ino, settled, pool)
+            return cls(log, os.stat(path).st_ino, settled, spent, pool)
         except BaseException:
             log.close()
             raise
@@ -142,7 +153,18 @@ class Journals:
             raise CallFailed(DISK_FULL, "there was no room for the journal a moment ago")
 
     async def hold(self, job_id: str) -> JobJournal:
-        """The journal of a job in current/, kept open until `release`. CallFailed cancelled where it is not."""
+        """The journal of a job in current/, kept open until `release`. CallFailed cancelled where it is not, disk_full
+        where there is no room for it now, journal where the device keeps failing."""
+        for left in reversed(range(TRIES_IN_TROUBLE)):
+            try:
+                return await self._hold(job_id)
+            except CallFailed as failure:
+                if failure.code != "journal" or not left:
+                    raise
+                await asyncio.sleep(TROUBLE_SECONDS)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    async def _hold(self, job_id: str) -> JobJournal:
         path = self._workspace.job(job_id).calls
         while (journal := self._open.get(job_id)) is None or journal.inode != _inode(path):
             await self._load(job_id, path)

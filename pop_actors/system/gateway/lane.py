@@ -1,24 +1,21 @@
-"""The way to one provider: bounded queues, one per job, served in turn, and let through as the provider's limits allow.
+"""The way to one provider: calls wait here until admission lets them through. Owns the futures and the timer.
 
-Used by the gateway's loop only. The first in line is never overtaken by a smaller request, so nobody starves.
+Used by the gateway's loop only; who goes, and when, is `core.admission`'s to say.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter, deque
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
 
-from pop_actors.core.limits import Limits, Permit, RateLimiter
+from pop_actors.core.admission import UNSENT, Admission, Outcome, Pass
+from pop_actors.core.fair_queue import Ticket
+from pop_actors.core.limits import Limits, Wait
 from pop_actors.errors import CallFailed
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Waiter:
-    job_id: str
-    tokens: float
-    ready: asyncio.Future[Permit]
+LEAST_WAIT_SECONDS = 1e-4  # a timer this close to now is not set closer: what is due then is due by then
 
 
 class WaitingRoom:
@@ -52,125 +49,135 @@ class WaitingRoom:
             del self._per_job[job_id]
 
 
-class Lane:
-    """One provider's queues and limits."""
+class CircuitOpen(Exception):
+    """The model's circuit is open, and the call does not want to wait for it to close."""
 
-    def __init__(self, limits: Limits, room: WaitingRoom) -> None:
-        self._limiter = RateLimiter(limits)
+
+class Lane:
+    """One provider's queues and limits. `circuit_changed(model, open)` is told of each circuit that opens or closes."""
+
+    def __init__(self, admission: Admission, room: WaitingRoom, circuit_changed: Callable[[str, bool], None]) -> None:
+        self.admission = admission
         self._room = room
-        self._queues: dict[str, deque[_Waiter]] = {}
-        self._turns: deque[str] = deque()  # jobs with a queue; the first is next
+        self._circuit_changed = circuit_changed
+        self._waiters: dict[Ticket, asyncio.Future[Pass]] = {}
+        self._impatient: dict[str, set[Ticket]] = {}  # by model
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     @property
-    def limits(self) -> Limits:
-        return self._limiter.limits
-
-    @property
     def waiting(self) -> int:
-        return sum(len(queue) for queue in self._queues.values())
+        return len(self._waiters)
 
     @property
     def in_flight(self) -> int:
-        return self._limiter.in_flight
+        return self.admission.shared.in_flight
 
-    def used(self) -> tuple[float, float]:
-        """Requests and tokens let through in the last minute."""
-        return self._limiter.used(self._loop.time())
+    @property
+    def now(self) -> float:
+        """Of the loop's time."""
+        return self._loop.time()
 
-    def fits(self, tokens: float) -> bool:
-        """Whether a request of so many tokens can ever be let through."""
-        return self._limiter.fits(tokens)
+    def hindrance(self, ticket: Ticket) -> Wait:
+        """What a call waits for, other than its turn."""
+        return self.admission.wait(ticket, self._loop.time())
 
-    async def enter(self, job_id: str, tokens: float, deadline: float, *, again: bool = False) -> Permit:
-        """Wait for a permit; TimeoutError at the deadline, CallFailed queue_full.
+    async def enter(self, ticket: Ticket, deadline: float, *, patient: bool = True) -> Pass:
+        """Wait for a pass; TimeoutError at the deadline, CallFailed queue_full.
 
-        `again`: a retry, which goes before the job's other calls and is never turned away.
+        A retry is never turned away. CircuitOpen for who is not `patient`, as soon as the model's circuit is open.
         """
         now = self._loop.time()
-        if not self._turns and self._limiter.wait(now, tokens) <= 0:
-            return self._limiter.take(now, tokens)
-        if not again:
-            self._room.admit(job_id)
-        waiter = self._line_up(job_id, tokens, first=again)
+        granted = self.admission.try_now(ticket, now)
+        if granted is not None:
+            return granted
+        if not patient and self._is_open(ticket.model, now):
+            raise CircuitOpen
+        if not ticket.again:
+            self._room.admit(ticket.job_id)
+        ready = self._line_up(ticket, patient=patient)
         try:
             async with asyncio.timeout_at(deadline):
-                return await waiter.ready
+                return await ready
         except (TimeoutError, asyncio.CancelledError):
-            self._step_out(waiter)
+            self._step_out(ticket, ready)
             raise
+        finally:
+            if not patient:
+                self._impatient[ticket.model].discard(ticket)
 
-    def leave(self, permit: Permit, tokens: float | None) -> None:
-        """A request ended; `tokens` as in `RateLimiter.give_back`."""
-        self._limiter.give_back(permit, self._loop.time(), tokens)
-        if self._turns:
+    def leave(self, gone: Pass, outcome: Outcome) -> None:
+        """A request ended."""
+        name = gone.call.model
+        model = self.admission.model(name)
+        was_failing = model.circuit.failing
+        self.admission.end(gone, outcome, self._loop.time())
+        if model.circuit.failing != was_failing:
+            self._circuit_changed(name, model.circuit.failing)
+            if model.circuit.failing:
+                self._send_away_impatient(name)
+        if self._waiters:
             self._let_through()
 
-    def change(self, limits: Limits) -> None:
-        """Other limits, from now on."""
-        self._limiter.change(limits)
+    def change(self, limits: Limits, model: str | None = None) -> None:
+        """Other limits, of the provider or of a model, from now on."""
+        limiter = self.admission.shared if model is None else self.admission.model(model).limiter
+        limiter.change(limits)
         self._let_through()
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _line_up(self, job_id: str, tokens: float, *, first: bool) -> _Waiter:
-        waiter = _Waiter(job_id, tokens, self._loop.create_future())
-        if job_id not in self._queues:
-            self._queues[job_id] = deque()
-            self._turns.append(job_id)
-        if first:
-            self._queues[job_id].appendleft(waiter)
-        else:
-            self._queues[job_id].append(waiter)
-        self._room.enter(job_id)
-        self._let_through()
-        return waiter
+    def _is_open(self, name: str, now: float) -> bool:
+        circuit = self.admission.model(name).circuit
+        return circuit.failing and circuit.wait(now).seconds > 0
 
-    def _step_out(self, waiter: _Waiter) -> None:
-        """It gave up waiting: out of its queue, or, let through in the same moment, back with its permit."""
-        if waiter.ready.done() and not waiter.ready.cancelled():
-            self.leave(waiter.ready.result(), 0.0)
-            return
-        queue = self._queues.get(waiter.job_id)
-        if queue is not None and waiter in queue:
-            queue.remove(waiter)
-            self._room.leave(waiter.job_id)
-            if not queue:
-                del self._queues[waiter.job_id]
-                self._turns.remove(waiter.job_id)
+    def _line_up(self, ticket: Ticket, *, patient: bool) -> asyncio.Future[Pass]:
+        ready: asyncio.Future[Pass] = self._loop.create_future()
+        self._waiters[ticket] = ready
+        if not patient:
+            self._impatient.setdefault(ticket.model, set()).add(ticket)
+        self._room.enter(ticket.job_id)
+        self.admission.ask(ticket)
         self._let_through()
+        return ready
+
+    def _step_out(self, ticket: Ticket, ready: asyncio.Future[Pass]) -> None:
+        """It gave up waiting: out of its queue, or, let through in the same moment, back with its pass."""
+        if ready.done() and not ready.cancelled() and ready.exception() is None:
+            self.leave(ready.result(), UNSENT)
+            return
+        if self._forget(ticket):
+            self._let_through()
+
+    def _send_away_impatient(self, name: str) -> None:
+        for ticket in list(self._impatient.get(name, ())):
+            ready = self._waiters.get(ticket)
+            if ready is not None and not ready.done() and self._forget(ticket):
+                ready.set_exception(CircuitOpen())
+
+    def _forget(self, ticket: Ticket) -> bool:
+        if self._waiters.pop(ticket, None) is None:
+            return False
+        self._room.leave(ticket.job_id)
+        return self.admission.withdraw(ticket)
 
     def _let_through(self) -> None:
-        """Let through whoever may go now, a job after the other; come back when the next one may."""
+        """Let through whoever may go now; come back when the next one may."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._turns:
-            job_id = self._turns[0]
-            waiter = self._queues[job_id][0]
-            now = self._loop.time()
-            wait = 0.0 if waiter.ready.done() else self._limiter.wait(now, waiter.tokens)
-            if wait > 0:
-                if wait < math.inf:
-                    self._timer = self._loop.call_later(wait, self._let_through)
-                return
-            self._pass_turn(job_id)
-            if not waiter.ready.done():
-                waiter.ready.set_result(self._limiter.take(now, waiter.tokens))
-
-    def _pass_turn(self, job_id: str) -> None:
-        """Take the first out of the job's queue, and let the other jobs have their turn before its next."""
-        queue = self._queues[job_id]
-        queue.popleft()
-        self._room.leave(job_id)
-        self._turns.popleft()
-        if queue:
-            self._turns.append(job_id)
-        else:
-            del self._queues[job_id]
+        passes, soonest = self.admission.admit(self._loop.time())
+        for granted in passes:
+            ready = self._waiters.pop(granted.call)
+            self._room.leave(granted.call.job_id)
+            if not ready.done():
+                ready.set_result(granted)
+            else:  # cancelled in this very turn of the loop: it has not stepped out yet
+                self._loop.call_soon(self.leave, granted, UNSENT)
+        if soonest < math.inf and self._waiters:
+            self._timer = self._loop.call_later(max(soonest, LEAST_WAIT_SECONDS), self._let_through)
 
     def __repr__(self) -> str:
-        return f"Lane({self.in_flight} in flight, {self.waiting} waiting, {self.limits})"
+        return f"Lane({self.in_flight} in flight, {self.waiting} waiting, {self.admission.shared.limits})"

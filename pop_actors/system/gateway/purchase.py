@@ -1,4 +1,5 @@
-"""One call's way through the gateway: replay it, or wait, send, retry, write down and hand over.
+"""One call's way through the gateway: replay it, or have it answered by one provider after another, write down and
+hand over.
 
 Owned by the gateway, which starts one per key; it runs as a task of its own, so that a purchase outlives its asker.
 """
@@ -9,41 +10,21 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from pop_actors.core.chat import Usage
-from pop_actors.core.events import CallPaid
-from pop_actors.core.ids import timestamp
-from pop_actors.core.limits import GiveUp, Permit, after_failure
-from pop_actors.core.observations import CallAdmitted, CallEnded, CallQueued, CallReplayed, CallRetried, Feed
+from pop_actors.core.fallback import falls_back, share_of
+from pop_actors.core.observations import CallFellBack, CallReplayed
 from pop_actors.errors import DISK_FULL, CallFailed, Unavailable
 from pop_actors.providers.types import AttemptFailed, ProviderReply
 from pop_actors.storage.fault_points import reach
-from pop_actors.system.gateway.call import Call, failed_record, paid_record, replay, sent_record
-from pop_actors.system.gateway.desk import Desk
-from pop_actors.system.gateway.journal import JobJournal, Journals, paid_event
-
-NO_ROOM_SECONDS = 1.0
-TROUBLE_SECONDS = 0.2
-TRIES_IN_TROUBLE = 4
+from pop_actors.system.gateway.attempts import NO_ROOM_SECONDS, Attempts, failure_details
+from pop_actors.system.gateway.call import Call, cached_record, failed_record, paid_record, replay
+from pop_actors.system.gateway.journal import TRIES_IN_TROUBLE, TROUBLE_SECONDS, JobJournal, paid_event
+from pop_actors.system.gateway.ledger import Entry
+from pop_actors.system.gateway.shop import Shop
 
 _log = logging.getLogger("pop_actors.gateway")
-
-
-@dataclass(frozen=True, slots=True)
-class Shop:
-    """What every purchase works with. `luck` is in [0, 1)."""
-
-    journals: Journals
-    feed: Feed
-    on_paid: Callable[[str, CallPaid], None]
-    max_retries: int
-    clock: Callable[[], float]
-    luck: Callable[[], float]
-
-    def now(self) -> str:
-        return timestamp(self.clock())
 
 
 class Purchase:
@@ -55,19 +36,20 @@ class Purchase:
 
     task: asyncio.Task[dict[str, Any]]
 
-    def __init__(self, call: Call, deadline: float, desk: Desk, shop: Shop) -> None:
+    def __init__(self, call: Call, deadline: float, shop: Shop) -> None:
         self.call = call
-        self.sending = False
         self.paid = False
         self.job_gone = False
         self._deadline = deadline
-        self._desk = desk
         self._shop = shop
-        self._account = desk.account(call.model)
         self._loop = asyncio.get_running_loop()
-        self._retries = 0
+        self._attempts: Attempts | None = None
         self._has_room = True
         self._word: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+
+    @property
+    def sending(self) -> bool:
+        return self._attempts is not None and self._attempts.sending
 
     def start(self, forget: Callable[[Purchase], None]) -> None:
         """Begin; `forget` is called when it has ended."""
@@ -103,29 +85,71 @@ class Purchase:
         journal = await self._shop.journals.hold(self.call.job_id)
         try:
             settled = journal.settled(self.call.key)
-            if settled is None:
-                return await self._buy(journal)
-            self._account.replayed += 1
-            self._shop.feed.publish(CallReplayed(self.call.provider))
-            return replay(settled)
+            if settled is not None:
+                return self._replay(settled)
+            cached = None if self._shop.cache is None else await self._shop.cache.find(self.call)
+            if cached is not None:
+                return await self._deliver_cached(journal, cached)
+            self._shop.journals.refuse_while_full(self._loop.time())  # before it takes a pass that would be for nothing
+            return await self._buy(journal)
         finally:
             self._shop.journals.release(journal)
 
+    def _replay(self, settled: dict[str, Any]) -> dict[str, Any]:
+        provider, model = settled["provider"], settled["model"]
+        self._shop.feed.publish(CallReplayed(provider))
+        with contextlib.suppress(CallFailed):  # it may be of a provider that is no longer configured
+            self._shop.desk(provider).account(model).replayed += 1
+        return replay(settled)
+
+    # Buying
+
     async def _buy(self, journal: JobJournal) -> dict[str, Any]:
-        self._desk.provider()  # refuse at once what has no key
-        self._shop.journals.refuse_while_full(self._loop.time())  # before it takes a permit that would be for nothing
-        permit = await self._admitted()
-        begun = self._loop.time()
-        self._account.in_flight += 1
+        """Ask one after another. The failure of the last one that was asked, with those before it in its details."""
+        turns = self.call.turns
+        before: list[dict[str, str]] = []
+        for number, call in enumerate(turns):
+            left = len(turns) - 1 - number
+            try:
+                return await self._ask(call, journal, left)
+            except CallFailed as failure:
+                if before:
+                    failure.details["before"] = before
+                if not left or not self._goes_on(failure):
+                    raise
+                told = {"code": failure.code, "message": failure.message}
+                before = [*before, {"provider": call.provider, "model": call.model, **told}]
+                following = turns[number + 1]
+                self._shop.feed.publish(
+                    CallFellBack(call.provider, call.model, failure.code, following.provider, following.model)
+                )
+        raise AssertionError("a call has at least one turn")
+
+    def _goes_on(self, failure: CallFailed) -> bool:
+        return not self.job_gone and self._loop.time() < self._deadline and falls_back(failure, billed=self.paid)
+
+    async def _ask(self, call: Call, journal: JobJournal, left: int) -> dict[str, Any]:
+        desk = self._shop.desk(call.provider)
+        desk.provider()  # refuse at once what has no key
+        now = self._loop.time()
+        deadline = now + share_of(self._deadline - now, left) if left else self._deadline
+        made = 0 if self._attempts is None else self._attempts.made
+        attempts = self._attempts = Attempts(
+            call, desk, self._shop, journal, deadline, made, is_last=not left, is_wanted=lambda: not self.job_gone
+        )
+        granted = await attempts.admitted()
         outcome = "internal"
         bill: ProviderReply | AttemptFailed | None = None
         try:
-            bill = reply = await self._reply(journal, permit)
-            document = await self._deliver(journal, reply)
+            if self._shop.prompts is not None:
+                self._shop.prompts.sent(call)
+            bill = reply = await attempts.reply(granted)
+            self.paid = True
+            document = await self._deliver(journal, attempts, reply)
         except AttemptFailed as failure:
             outcome = failure.code
             bill = failure
-            raise await self._failed(journal, failure) from None
+            raise await self._failed(journal, attempts, failure) from None
         except CallFailed as failure:
             outcome = failure.code
             raise
@@ -136,109 +160,37 @@ class Purchase:
             outcome = "ok"
             return document
         finally:
-            self._account.in_flight -= 1
-            self._ended(outcome, self._loop.time() - begun, bill)
+            attempts.ended(outcome, bill)
 
-    async def _admitted(self) -> Permit:
-        """The first permit, with the wait for it told to whoever listens."""
-        begun = self._loop.time()
-        self._shop.feed.publish(CallQueued(self.call.provider))
-        self._account.waiting += 1
-        permit: Permit | None = None
-        try:
-            permit = await self._permit()
-        except CallFailed as failure:
-            self._account.failed += 1
-            self._account.note(failure, self._shop.now())
-            raise
-        finally:
-            self._account.waiting -= 1
-            waited = self._loop.time() - begun
-            self._shop.feed.publish(CallAdmitted(self.call.provider, waited, granted=permit is not None))
-        return permit
-
-    async def _permit(self) -> Permit:
-        call = self.call
-        tokens = self._desk.guess(call.model, call.size, call.request.max_tokens)
-        try:
-            return await self._desk.lane.enter(call.job_id, tokens, self._deadline, again=self._retries > 0)
-        except TimeoutError:
-            raise AttemptFailed("timeout", "the deadline came before the limits let it through", "permanent") from None
-
-    async def _reply(self, journal: JobJournal, permit: Permit) -> ProviderReply:
-        """Attempts until one succeeds. AttemptFailed when none does."""
-        while True:
-            try:
-                return await self._attempt(journal, permit)
-            except AttemptFailed as failure:
-                await self._rest(failure)
-            permit = await self._permit()
-
-    async def _attempt(self, journal: JobJournal, permit: Permit) -> ProviderReply:
-        tokens: float | None = 0.0
-        try:
-            self._note_sent(journal)
-            tokens = None
-            reach("call.sent")
-            self._account.requests += 1
-            self.sending = True
-            reply = await self._desk.provider().chat(self.call.request, self.call.model, self._deadline)
-        except AttemptFailed as failure:
-            tokens = self._learn(failure.usage) if failure.usage else _tokens_without_reply(failure)
-            raise
-        else:
-            self.paid = True
-            tokens = self._learn(reply.usage)
-            return reply
-        finally:
-            self.sending = False
-            self._desk.lane.leave(permit, tokens)
-
-    def _note_sent(self, journal: JobJournal) -> None:
-        """No request leaves that is not written down before."""
-        try:
-            journal.append(sent_record(self.call, self._retries + 1, self._shop.now()))
-        except CallFailed as failure:
-            if failure.code == DISK_FULL:
-                self._shop.journals.full_until = self._loop.time() + NO_ROOM_SECONDS
-            raise
-
-    async def _rest(self, failure: AttemptFailed) -> None:
-        """Wait until the next attempt may be made. The failure itself where there is to be none."""
-        shop = self._shop
-        self._account.note(failure, shop.now())
-        if self.job_gone:
-            raise failure
-        remaining = self._deadline - self._loop.time()
-        decision = after_failure(
-            failure.fate, self._retries, shop.max_retries, failure.retry_after, remaining, shop.luck()
-        )
-        if isinstance(decision, GiveUp):
-            failure.details["gaveUp"] = decision.why
-            raise failure
-        self._retries += 1
-        self._account.retries += 1
-        shop.feed.publish(CallRetried(self.call.provider, self.call.model, failure.code))
-        await asyncio.sleep(decision.after)
-
-    async def _deliver(self, journal: JobJournal, reply: ProviderReply) -> dict[str, Any]:
+    async def _deliver(self, journal: JobJournal, attempts: Attempts, reply: ProviderReply) -> dict[str, Any]:
         reach("call.replied")
-        record = paid_record(self.call, reply, self._shop.now())
+        record = paid_record(attempts.call, reply, self._shop.now())
         await self._settle(journal, record)
         reach("call.paid")
-        self._book(record, reply.usage, reply.cost_usd)
+        self._book(journal, attempts, record, reply.usage, reply.cost_usd)
         reach("call.booked")
         document: dict[str, Any] = record["reply"]
+        if self._shop.prompts is not None:
+            self._shop.prompts.replied(attempts.call, document)
+        if self._shop.cache is not None:
+            await self._shop.cache.keep(attempts.call, document)
         return document
 
-    async def _failed(self, journal: JobJournal, failure: AttemptFailed) -> CallFailed:
+    async def _deliver_cached(self, journal: JobJournal, document: dict[str, Any]) -> dict[str, Any]:
+        """It is settled as what was paid is, at no cost, so that it is the same reply after a crash."""
+        record = cached_record(self.call, document, self._shop.now())
+        await self._settle(journal, record)
+        self._shop.feed.publish(CallReplayed(self.call.provider, cached=True))
+        self._tell(record)
+        reply: dict[str, Any] = record["reply"]
+        return reply
+
+    async def _failed(self, journal: JobJournal, attempts: Attempts, failure: AttemptFailed) -> CallFailed:
         """Write the failure down, book what it cost, and say it as the asker is to hear it."""
-        call = self.call
-        self._account.failed += 1
+        call = attempts.call
+        attempts.account.failed += 1
         told = CallFailed(
-            failure.code,
-            f"{call.provider}, {call.model}: {failure.message}",
-            {**failure.details, "provider": call.provider, "model": call.model, "retries": self._retries},
+            failure.code, f"{call.provider}, {call.model}: {failure.message}", failure_details(attempts, failure)
         )
         record = failed_record(call, failure, told.message, self._shop.now())
         if failure.usage is None:
@@ -247,7 +199,7 @@ class Purchase:
         else:
             self.paid = True
             await self._settle(journal, record)
-            self._book(record, failure.usage, failure.cost_usd)
+            self._book(journal, attempts, record, failure.usage, failure.cost_usd)
         return told
 
     async def _settle(self, journal: JobJournal, record: dict[str, Any]) -> None:
@@ -264,7 +216,11 @@ class Purchase:
                 if troubles >= TRIES_IN_TROUBLE:
                     raise
                 self._say_no_room(failure)
-                await asyncio.sleep(NO_ROOM_SECONDS if failure.code == DISK_FULL else TROUBLE_SECONDS)
+                try:
+                    await asyncio.sleep(NO_ROOM_SECONDS if failure.code == DISK_FULL else TROUBLE_SECONDS)
+                except asyncio.CancelledError:
+                    _say_lost(record, failure)
+                    raise
         self._has_room = True
 
     def _say_no_room(self, failure: CallFailed) -> None:
@@ -273,39 +229,32 @@ class Purchase:
             self._say(failure)
             self._word = self._loop.create_future()
 
-    def _book(self, record: dict[str, Any], usage: Usage, cost_usd: float | None) -> None:
-        self._account.book(usage, cost_usd)
+    def _book(
+        self, journal: JobJournal, attempts: Attempts, record: dict[str, Any], usage: Usage, cost_usd: float | None
+    ) -> None:
+        call = attempts.call
+        attempts.account.book(usage, cost_usd)
+        entry = Entry(call.key, call.job_id, call.pipeline, call.provider, call.model, cost_usd, record["at"])
+        self._shop.spending.book(attempts.payer, entry)
+        journal.spent += cost_usd or 0.0
+        self._tell(record)
+
+    def _tell(self, record: dict[str, Any]) -> None:
         try:
             self._shop.on_paid(self.call.job_id, paid_event(record))
         except Unavailable:  # its start reads the journal, where the call stands
             _log.warning("%s: a paid call could not be told to the status-writer now", self.call.job_id)
-
-    def _learn(self, usage: Usage) -> float:
-        """Correct the guess of tokens by what was used; the sum."""
-        self._account.guess.learn(self.call.size, usage.input_tokens, usage.output_tokens)
-        return usage.input_tokens + usage.output_tokens
-
-    def _ended(self, outcome: str, seconds: float, bill: ProviderReply | AttemptFailed | None) -> None:
-        usage = (bill.usage if bill else None) or Usage()
-        ended = CallEnded(
-            self.call.job_id,
-            self.call.provider,
-            self.call.model,
-            outcome,
-            seconds,
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cached_tokens,
-            usage.reasoning_tokens,
-            bill.cost_usd if bill else None,
-        )
-        self._shop.feed.publish(ended)
 
     def __repr__(self) -> str:
         doing = "paid" if self.paid else "sending" if self.sending else "waiting"
         return f"Purchase({self.call.job_id}, {self.call.provider}, {self.call.model}, {doing})"
 
 
-def _tokens_without_reply(failure: AttemptFailed) -> float | None:
-    """None: it may have been worked on, so what was reserved stands."""
-    return None if failure.fate == "ambiguous" else 0.0
+def _say_lost(record: dict[str, Any], failure: CallFailed) -> None:
+    """The service stops, and its patience is over: the journal has the call as sent, and nothing has what it cost."""
+    usage, cost = record["usage"], record["costUsd"]
+    _log.error(
+        "%s of task %s is lost: it was paid (%s input and %s output tokens of %s:%s, %s), and %s",
+        record["key"], record["task"], usage["inputTokens"], usage["outputTokens"], record["provider"],
+        record["model"], "at an unknown price" if cost is None else f"{cost:g} US dollars", failure,
+    )  # fmt: skip

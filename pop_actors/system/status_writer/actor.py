@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from pop_actors.actors.actor import Actor
@@ -42,6 +43,11 @@ GAP = "gap"
 RETRY_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    """Status-writer → itself: it can be found now, so whoever hears that it is up may send at once."""
 
 
 class StatusWriter(Actor):
@@ -80,6 +86,7 @@ class StatusWriter(Actor):
             Record: self._record,
             m.Note: self._note,
             m.Flush: self._flush,
+            _Registered: lambda _: self._scheduler.tell(m.StatusWriterUp()),
             m.Claim: self._claim,
             Arrived: self._arrived,
             m.TurnDown: self._turn_down,
@@ -93,7 +100,7 @@ class StatusWriter(Actor):
                 self._damaged.add(found)
             else:
                 self._take_up(found)
-        self._scheduler.tell(m.StatusWriterUp())
+        self.put(_Registered())
 
     def on_stop(self) -> None:
         self._arrivals.close()

@@ -52,7 +52,10 @@ class Backlog:
         """The logs of all that wait, fsynced; with `statuses`, what people read too, for which nobody waits."""
         done = Round()
         barriers, self._barriers = self._barriers, []
-        self._make_durable({record.job_id: record for record, _ in barriers}, done)
+        hinged_on = [record for record, _ in barriers] + [
+            record for record in self._dirty.values() if record.is_departing
+        ]
+        self._make_durable({record.job_id: record for record in hinged_on}, done)
         for record, barrier in barriers:
             if record.job_id in done.refused and not record.is_suspended:  # without that it is lost, and taken up again
                 self._barriers.append((record, barrier))
@@ -78,7 +81,8 @@ class Backlog:
         self._syncers.shutdown(wait=False)
 
     def _make_durable(self, hinged_on: dict[str, JobRecord], done: Round) -> None:
-        """The logs of the jobs whose askers wait; with them the status of a job that stays in current/ for good."""
+        """The logs of jobs whose askers wait, or that leave; with them the status of a job that stays in current/ for
+        good."""
         for record in self._dirty.values():
             _attempt(record.write, record, done)
         self._sync([record for record in hinged_on.values() if record.job_id not in done.refused], done)

@@ -6,16 +6,23 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pop_actors.core.events import CallPaid, Event, JobRejected, JobRestarted, JobSuspended, ProcessDown, event_document
+from pop_actors.core.events import (
+    CallPaid,
+    Event,
+    JobRejected,
+    JobRestarted,
+    JobSuspended,
+    ProcessDown,
+    event_document,
+    reached_by,
+)
 from pop_actors.core.ids import seconds_of
 from pop_actors.core.states import ENDED
-from pop_actors.core.status import Document, fold
+from pop_actors.core.status import Document, fold, is_news
 from pop_actors.storage.fault_points import reach
 from pop_actors.storage.files import readable_json, replace
 from pop_actors.storage.jsonl import AppendLog
 from pop_actors.storage.layout import JobDirectory
-
-LAST_SEQ = 2**53
 
 
 class JobRecord:
@@ -40,6 +47,7 @@ class JobRecord:
         self._created = time.monotonic() - max(0.0, time.time() - seconds_of(document["createdAt"]))
         self._log: AppendLog | None = None
         self._unwritten: list[dict[str, Any]] = []
+        self._is_synced = False  # nor is what was read known to be on disk: who wrote it may have died before it synced
 
     @property
     def job_id(self) -> str:
@@ -56,10 +64,12 @@ class JobRecord:
         return self.is_rejected or bool(self.document["state"] == "done")
 
     def is_new(self, event: Event) -> bool:
-        """Whether this event was not recorded before. Events of the daemon itself (epoch 0) are new, but for calls."""
+        """Whether this event was not recorded before. What the daemon itself says has no number (epoch 0)."""
         if isinstance(event, CallPaid):
             return event.key not in self._booked
-        return event.epoch == 0 or (event.epoch, event.seq) > self.last
+        if isinstance(event, ProcessDown) and event.ended:
+            return reached_by(event) > self.last
+        return is_news(self.document, event) if event.epoch == 0 else reached_by(event) > self.last
 
     def in_sequence(self, events: Sequence[Event]) -> list[Event]:
         """Those that are new, up to the first gap: what a process numbers is recorded without one, so that what was
@@ -81,10 +91,7 @@ class JobRecord:
     def take(self, event: Event) -> None:
         """Fold an event; it reaches the log with the next `write`. ValueError, KeyError where it makes no sense."""
         self.document = fold(self.document, event)
-        if event.epoch:
-            self.last = (event.epoch, event.seq)
-        if isinstance(event, ProcessDown) and event.ended:
-            self.last = max(self.last, (event.ended, LAST_SEQ))  # what that process said too late is of no run
+        self.last = max(self.last, reached_by(event))
         self.is_rejected = self.is_rejected or isinstance(event, JobRejected)
         self.is_suspended = isinstance(event, JobSuspended)
         if isinstance(event, CallPaid):
@@ -97,14 +104,16 @@ class JobRecord:
     def write(self) -> None:
         """Append what is new to the log. OSError where the disk refuses: nothing is lost, call it again."""
         if self._unwritten:
+            self._is_synced = False
             self._open_log().append(self._unwritten)
             self._unwritten = []
             reach("writer.appended")
 
     def sync(self) -> None:
         """Return once the log is on disk."""
-        if self._log is not None:
-            self._log.sync()
+        if not self._is_synced:
+            self._open_log().sync()
+            self._is_synced = True
             reach("writer.synced")
 
     def write_status(self, *, durable: bool = False) -> None:

@@ -79,11 +79,13 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self.echoes.stop_and_wait(SOON)
-        assert self.peer.stop_and_wait(SOON)
-        self.host.stop()
-        self.hub.stop()
-        self.timers.stop()
+        try:
+            assert self.echoes.stop_and_wait(SOON)
+            assert self.peer.stop_and_wait(SOON)
+        finally:
+            self.host.stop()
+            self.hub.stop()
+            self.timers.stop()
 
     def start(
         self,

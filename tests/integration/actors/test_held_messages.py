@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from process_world import SOON, Peer, World
+from process_world import SOON, Peer, World, ends
 
 from pop_actors.actors import Actor
 from pop_actors.actors.held import HELD_BYTES, Held
@@ -88,16 +88,18 @@ def test_a_process_whose_link_is_not_read_is_not_taken_for_hung() -> None:
         gate = threading.Event()
         world.peer.tell(gate)
         fill_peer(world)
-        for name in ("flood", "frozen"):
-            world.start(name)
-        flood = world.pid("flood")
-        world.tell("tell", "x" * 1000, 2000, name="flood")
-        wait_until(lambda: any(one.is_too_much() for one in held(world)), SOON, "the link not to be read")
-        os.kill(world.pid("frozen"), signal.SIGSTOP)  # from here to its end is longer than a heartbeat may be missing
-        name, _, reason, _ = world.next_exit()
-        assert (name, reason.kind) == ("frozen", "hung")
-        assert any(one.is_too_much() for one in held(world))
-        gate.set()
+        try:
+            for name in ("flood", "frozen"):
+                world.start(name)
+            flood = world.pid("flood")
+            world.tell("tell", "x" * 1000, 2000, name="flood")
+            wait_until(lambda: any(one.is_too_much() for one in held(world)), SOON, "the link not to be read")
+            os.kill(world.pid("frozen"), signal.SIGSTOP)  # from here to its end is longer than a beat may be missing
+            name, _, reason, _ = world.next_exit()
+            assert (name, reason.kind) == ("frozen", "hung")
+            assert any(one.is_too_much() for one in held(world))
+        finally:
+            gate.set()
         assert told(world, 2000) == list(range(2000))
         assert world.pid("flood") == flood
         assert world.echoes.exits.empty()
@@ -128,6 +130,26 @@ def test_the_last_words_of_a_process_reach_the_next_actor(world: World) -> None:
     assert world.next_exit()[0] == "a"
     world.peer = Peer.start_and_wait("peer", world.registry)
     assert [world.peer.told.get(timeout=SOON).epoch for _ in range(20)] == list(range(20))
+
+
+@pytest.mark.parametrize("count", [20, 2000])
+def test_a_stop_does_not_wait_for_an_actor_that_does_not_come_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """What was told it is held, were it for ever: the process ends when it is to, by force where it waits to send."""
+    monkeypatch.setattr("pop_actors.actors.registry.AWAY_SECONDS", 3600.0)
+    world.start(shutdown=0.5)
+    pid = world.pid()
+    assert world.peer.stop_and_wait(SOON)
+    world.tell("tell", "x" * 1000, count)
+    wait_until(lambda: bool(held(world)), SOON, "the messages to be held")
+    if count == 2000:
+        wait_until(held(world)[0].is_too_much, SOON, "the link not to be read")
+    world.echoes.terminate_child("a").result(SOON)
+    assert world.next_exit()[2].kind == ("shutdown" if count == 20 else "signal")
+    assert ends(pid, SOON)
+    world.peer = Peer.start_and_wait("peer", world.registry)
+    assert len([world.peer.told.get(timeout=SOON) for _ in range(20)]) == 20
 
 
 def test_an_actor_that_does_not_come_back_is_waited_for_only_so_long(

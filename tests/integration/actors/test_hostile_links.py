@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import queue
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import wait
 from typing import Any
@@ -23,6 +26,13 @@ from pop_actors.core.messages import Heartbeat, Record
 from pop_actors.errors import PopError
 
 SOON = 10.0
+# Sends the same frame for ever, many at a time.
+SENDING_ON = """
+import ast, os, sys
+frames = ast.literal_eval(sys.argv[1]) * 1000
+while True:
+    os.write(1, frames)
+"""
 
 
 class Peer(Actor):
@@ -191,3 +201,25 @@ def test_a_parent_is_told_and_not_asked(world: World) -> None:
     world.healthy.send(VOCABULARY.encode(Envelope("parent", "ask", 9, Record("j", "r", 1, ()))))
     answer = world.healthy.next()
     assert (answer.kind, answer.id, answer.body["code"]) == ("refusal", 9, "unavailable")
+
+
+def test_a_copy_that_goes_on_sending_for_a_dead_process_does_not_keep_the_hub() -> None:
+    """What is left in its socket is read once, and no more than can have been there; its death is told."""
+    world = World()
+    ours, theirs = socket.socketpair()
+    dead, heard = threading.Event(), threading.Event()
+    beat = VOCABULARY.encode(Envelope("parent", "tell", 0, Heartbeat("a", 1, 1)))
+    process = subprocess.Popen(["sleep", "600"])
+    copy = subprocess.Popen([sys.executable, "-c", SENDING_ON, repr(beat)], stdout=theirs, stderr=subprocess.DEVNULL)
+    theirs.close()
+    try:
+        world.hub.attach(ours, process.pid, lambda _: heard.set(), dead.set)
+        assert heard.wait(SOON)
+        process.kill()
+        assert dead.wait(SOON)
+        assert copy.wait(SOON)
+    finally:
+        for one in (process, copy):
+            one.kill()
+            one.wait(SOON)
+        world.close()

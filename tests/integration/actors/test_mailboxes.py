@@ -42,6 +42,27 @@ class Slow(Actor):
         return message
 
 
+class Failing(Slow):
+    """Cannot stand poison."""
+
+    def receive(self, message: Any) -> object:
+        if message == "poison":
+            raise ValueError(message)
+        return super().receive(message)
+
+
+class Leaving(Slow):
+    """Takes its time to clean up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_leaving = threading.Event()
+
+    def on_stop(self) -> None:
+        self.is_leaving.set()
+        self.gate.wait(SOON)
+
+
 class Refusing(Slow):
     mailbox_policy = "refuse"
 
@@ -313,6 +334,56 @@ class TestAbsence:
         ref.leave(3)
         assert ref.ask(4, SOON) == 4
         assert actor.taken == [1, 2, 3, 4]
+        assert actor.stop_and_wait(SOON)
+
+    def test_what_was_left_is_not_lost_with_the_actor_that_did_not_take_it(self, registry: Registry) -> None:
+        """It waited in the mailbox when the actor failed, before what is left since; told messages are lost, and
+        counted. What the actor failed on is not handed to the next one."""
+        first = Failing.start_and_wait("it", registry)
+        ref = registry.ref("it")
+        ref.tell("shut")
+        ref.leave("poison")
+        ref.leave(1)
+        ref.tell("told")
+        ref.leave(2)
+        first.gate.set()
+        assert first.wait_ended(SOON)
+        ref.leave(3)
+        second = Slow.start_and_wait("it", registry)
+        assert ref.ask(4, SOON) == 4
+        assert second.taken == [1, 2, 3, 4]
+        assert registry.undelivered.dropped() == {"it": 1}
+        assert second.stop_and_wait(SOON)
+
+    def test_what_is_left_for_one_on_its_way_out_comes_before_what_came_later(self, registry: Registry) -> None:
+        """While it cleans up it is nobody's address any more; its mailbox is given back all the same, in front."""
+        first = Leaving.start_and_wait("it", registry)
+        first.request_stop()
+        first.keep(1)
+        assert first.is_leaving.wait(SOON)
+        ref = registry.ref("it")
+        ref.leave(2)
+        first.gate.set()
+        assert first.wait_ended(SOON)
+        first.keep(0)  # by one that had found it before
+        second = Slow.start_and_wait("it", registry)
+        assert ref.ask(3, SOON) == 3
+        assert second.taken == [0, 1, 2, 3]
+        assert second.stop_and_wait(SOON)
+
+    def test_no_more_is_left_for_actors_that_do_not_come_than_is_allowed(
+        self, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The rest is lost, and counted."""
+        monkeypatch.setattr("pop_actors.actors.registry.MOST_LEFT", 3)
+        for number in range(5):
+            registry.ref("it").leave(number)
+        registry.give_back("other", [1, 2])
+        assert registry.undelivered.dropped() == {"it": 2, "other": 2}
+        actor = Slow.start_and_wait("it", registry)
+        registry.give_back("other", [1, 2])
+        assert registry.ref("it").ask(5, SOON) == 5
+        assert actor.taken == [0, 1, 2, 5]
         assert actor.stop_and_wait(SOON)
 
     def test_a_tell_to_one_that_is_gone_is_counted(self, registry: Registry) -> None:

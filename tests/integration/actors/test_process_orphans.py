@@ -73,6 +73,31 @@ def test_only_the_dead_ones_orphans_are_ended(world: World) -> None:
     assert world.pid("a") == idle
 
 
+def test_zombies_that_nobody_waits_for_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of the daemon's own left a process behind, which was adopted and has ended: it is reaped after a while,
+    when no owner can be meant to wait for it any more. At first it is let be."""
+
+    def next_life() -> None:
+        os.kill(world.pid(), signal.SIGKILL)
+        assert world.next_exit()[0] == "a"
+        world.ask("who")
+
+    with World(workspace=str(tmp_path), max_restarts=9) as world:
+        world.start()
+        command = ["/bin/sh", "-c", "exec 3<&0; cat <&3 > /dev/null & echo $!"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+            assert program.stdout is not None
+            adopted = int(program.stdout.readline())
+            assert program.wait(SOON) == 0
+        wait_until(lambda: not process_table.is_alive(adopted), SOON, "it to end")
+        for _ in range(2):
+            next_life()
+        assert adopted in process_table.children_of(os.getpid())
+        monkeypatch.setattr("pop_actors.actors.forkserver.UNCLAIMED_SECONDS", 0.0)
+        next_life()
+        assert adopted not in process_table.children_of(os.getpid())
+
+
 def test_what_an_actor_starts_knows_whose_it_is(world: World) -> None:
     """By a variable of its environment, which is the actor's address."""
     world.start()
@@ -124,6 +149,20 @@ def test_a_worker_has_a_cgroup_that_goes_with_it(cgroup_world: World) -> None:
     assert ends(escaped, SOON)
     assert cgroup_world.ask("who")["epoch"] == 2
     wait_until(lambda: not os.path.isdir(folder), SOON, "the cgroup to be removed")
+
+
+def test_a_cgroup_goes_with_those_that_were_made_in_it(cgroup_world: World) -> None:
+    """As containers make some: who sits there dies, and nothing of it is left."""
+    cgroup_world.start(restart="temporary")
+    pid = cgroup_world.pid()
+    (folder,) = [one.cgroup for one in cgroup_world.host._all if one.pid == pid]
+    escaped = cgroup_world.ask("escape", "execute")
+    inner = Path(folder or "", "container", "init")
+    inner.mkdir(parents=True)
+    Path(inner, "cgroup.procs").write_text(str(escaped))
+    os.kill(pid, signal.SIGKILL)
+    assert ends(escaped, SOON)
+    wait_until(lambda: not os.path.isdir(folder or ""), SOON, "the cgroup to be removed")
 
 
 def test_cgroups_of_a_killed_host_are_ended_by_the_next(tmp_path: Path) -> None:

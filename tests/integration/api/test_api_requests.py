@@ -272,3 +272,39 @@ def test_metrics_are_served_as_prometheus_text(service: Service, tcp: httpx2.Cli
     assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert 'pop_jobs{state="running"} 1.0' in reply.text
     assert "job-1" not in reply.text
+
+
+def test_limits_are_set_and_providers_probed_over_the_socket(service: Service, unix: httpx2.Client) -> None:
+    """What the daemon answers comes back; what it refuses has its code and status."""
+    body = {"provider": "offline", "limits": {"requests_per_minute": 60, "tokens_per_minute": None}}
+    reply = unix.post("/api/service/gateway/set", json=body)
+    assert reply.json()["data"] == {"requestsPerMinute": 60}
+    assert len(unix.post("/api/service/gateway/probe").json()["data"]) == 2
+    assert len(unix.post("/api/service/gateway/probe", json={"provider": "openai"}).json()["data"]) == 1
+    assert service.control.orders[-3:] == [
+        ("set_limits", "offline", body["limits"]),
+        ("probe", None),
+        ("probe", "openai"),
+    ]
+    refused(unix.post("/api/service/gateway/set", json={**body, "provider": "nobody"}), 422, "unknown_provider")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"provider": "offline"}, {"provider": "offline", "limits": {}}, {"provider": "", "limits": {"a": 1}},
+     {"provider": "offline", "limits": {"a": "1"}}, {"provider": "offline", "limits": {"a": 1}, "more": 1}],
+)  # fmt: skip
+def test_an_order_for_limits_that_is_none_is_refused(
+    service: Service, unix: httpx2.Client, body: dict[str, Any]
+) -> None:
+    """Nothing reaches the daemon."""
+    refused(unix.post("/api/service/gateway/set", json=body), 422, "invalid_request")
+    assert service.control.orders == []
+
+
+@pytest.mark.parametrize("path", ["set", "probe"])
+def test_loopback_neither_sets_limits_nor_spends_money(service: Service, tcp: httpx2.Client, path: str) -> None:
+    """It reads budgets, as everything else."""
+    refused(tcp.post(f"/api/service/gateway/{path}", json={}), 403, "read_only")
+    assert service.control.orders == []
+    assert tcp.get("/api/gateway/budgets").json()["data"][0]["scope"] == "global"

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from pop_actors.config import GatewaySettings, ProviderSettings
+from pop_actors.core.api_keys import ApiKey, ProviderKeys
 from pop_actors.core.events import CallPaid
 from pop_actors.core.messages import Chat
 from pop_actors.core.observations import Feed, Observation
@@ -56,6 +57,9 @@ class World:
         self.seen: list[Observation] = []
         self.paid: list[tuple[str, CallPaid]] = []
         self._heard = threading.Condition()
+        self._keys = settings.pop("keys", {"FAKE_API_KEY": KEY})  # by name
+        self.now = settings.pop("now", None)  # seconds since the epoch, where a test sets the clock
+        self.prompts = settings.pop("prompts", None)
         limits = settings.pop("limits", {})
         table = ProviderSettings(kind="openai", base_url=server.base_url, **limits)
         named = ProviderSettings(base_url=server.base_url)
@@ -65,11 +69,12 @@ class World:
         self.gateway: Gateway = self.loop.submit(self._open()).result(SECONDS)
 
     async def _open(self) -> Gateway:
-        keys = {"fake": SecretStr(KEY), "openai": SecretStr(KEY)}
+        found = ProviderKeys(tuple(ApiKey(name, SecretStr(key)) for name, key in self._keys.items()))
+        keys = {"fake": found, "openai": found}
         feed = Feed(self._hear)
         return Gateway(
             self.settings, keys, self.workspace, feed, lambda job, event: self.paid.append((job, event)),
-            luck=lambda: 0.0,
+            luck=lambda: 0.0, clock=lambda: time.time() if self.now is None else self.now, prompts=self.prompts,
         )  # fmt: skip
 
     def _hear(self, observation: Observation) -> None:
@@ -131,7 +136,7 @@ class World:
 
 @contextmanager
 def world(root: Path, **settings: Any) -> Iterator[World]:
-    """Settings are the gateway's; `limits` are the provider's."""
+    """Settings are the gateway's; `limits` are the provider's; `keys` by their names."""
     with ProviderServer() as server:
         made = World(root, server, **settings)
         try:

@@ -6,8 +6,9 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gateway_world import SECONDS, World, chat_message, eventually, world
@@ -17,6 +18,7 @@ from pop_actors.errors import CallFailed
 from pop_actors.storage.layout import Workspace
 from pop_actors.system.gateway import paid_calls, purchase
 from pop_actors.system.gateway.journal import Journals
+from support.provider_server import ProviderServer
 
 
 @pytest.fixture
@@ -268,6 +270,53 @@ def test_a_reply_without_room_to_be_written_down_is_kept_until_there_is(
     assert here.ask()["content"]
     assert len(here.server.calls) == 1
     assert here.types() == ["sent", "paid"]
+
+
+def test_a_device_that_fails_once_or_twice_fails_no_call(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where its journal is opened nor where it is written down as sent; one request leaves."""
+    for module in ("journal", "attempts"):
+        monkeypatch.setattr(f"pop_actors.system.gateway.{module}.TROUBLE_SECONDS", 0.01)
+    refused: list[str] = []
+
+    def failing(kind: str, act: Callable[..., Any]) -> Callable[..., Any]:
+        def tried(what: Any, *arguments: Any, **options: Any) -> Any:
+            path = os.readlink(f"/proc/self/fd/{what}") if isinstance(what, int) else str(what)
+            if path.endswith("llm-calls.jsonl") and refused.count(kind) < 2:
+                refused.append(kind)
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return act(what, *arguments, **options)
+
+        return tried
+
+    monkeypatch.setattr(os, "open", failing("open", os.open))
+    monkeypatch.setattr(os, "write", failing("write", os.write))
+    assert here.ask()["content"]
+    assert refused == ["open", "open", "write", "write"]
+    assert here.types() == ["sent", "paid"]
+    assert len(here.server.calls) == 1
+
+
+def test_a_reply_that_is_lost_for_want_of_room_is_told_with_what_it_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service stops before there is room: an error names the call and the amounts; the journal has it as sent."""
+    real = os.write
+
+    def full_disk(descriptor: int, content: bytes) -> int:
+        if b'"paid"' in bytes(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, content)
+
+    monkeypatch.setattr(os, "write", full_disk)
+    with ProviderServer() as server:
+        here = World(tmp_path, server)
+        with pytest.raises(CallFailed):
+            here.ask()
+        here.loop.stop()
+    (sent,) = here.journal()
+    (lost,) = [record.getMessage() for record in caplog.records if "is lost" in record.getMessage()]
+    assert lost.startswith(f"{sent['key']} of task {sent['task']} is lost: it was paid (12 input and 34 output tokens")
+    assert "llm-calls.jsonl could not be written" in lost
 
 
 def test_a_reply_that_could_not_be_made_durable_is_not_delivered(here: World, monkeypatch: pytest.MonkeyPatch) -> None:

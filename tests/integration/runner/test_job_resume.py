@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -267,3 +268,33 @@ def test_an_edit_between_death_and_resume_runs_only_what_is_left(world: World) -
     )
     world.die_and_resume()
     assert world.output("a") == [1, "new"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to itself"])
+@pytest.mark.parametrize("file", ["letter.json", "output.json", "execution-logs.json", "checkpoint.jsonl"])
+def test_what_lies_in_the_way_of_a_tasks_files_is_put_aside(world: World, file: str, kind: str) -> None:
+    """The run goes on; a stage whose checkpoint it was runs again, and its calls are replayed."""
+    world.task(
+        "a",
+        """
+        def ingestion(ctx): return {"output": ctx.llm.chat("a").content}
+        def parsing(ctx): return {"output": ctx.llm.chat("b").content}
+        def integration(ctx): return {"output": ctx.output}
+        """,
+    )
+    world.status_writer.dies_after = 5
+    with pytest.raises(ProcessDied):
+        world.run()
+    path = world.directory.task("a").path / file
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        (path / "inside").mkdir(parents=True)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path)
+    world.die_and_resume()
+    assert world.status["state"] == "done"
+    assert path.is_file()
+    assert os.path.lexists(f"{path}.damaged-1")
+    assert len(world.gateway.bought) == 2

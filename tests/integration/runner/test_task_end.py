@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runner_world import World
@@ -24,6 +25,17 @@ class Syncs:
         if self.refuse == path:
             raise OSError(5, "Input/output error", path)
         self.done.append(path)
+
+    def note_lines(self, log: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Note LINE for each write to that file."""
+        write = os.write
+
+        def noted(descriptor: int, content: Any) -> int:
+            if os.readlink(f"/proc/self/fd/{descriptor}") == str(self._root / log):
+                self.done.append("LINE")
+            return write(descriptor, content)
+
+        monkeypatch.setattr(os, "write", noted)
 
 
 @pytest.fixture
@@ -69,7 +81,44 @@ def test_output_and_artifacts_are_on_disk_before_the_task_is_done(world: World, 
         "tasks/a/output.json", "tasks/a", ".", "files", artifacts, f"{artifacts}/deep", f"{artifacts}/deep/er",
         f"{artifacts}/deep/er/report.md", f"{artifacts}/early.md", f"{artifacts}/run.db",
     }  # fmt: skip
-    assert not {path for path in syncs.done if path.startswith(("files/tmp", "files/logs"))}
+    assert not {path for path in syncs.done if path.startswith("files/logs")}
+
+
+def test_what_a_stage_wrote_is_on_disk_before_its_line_is(
+    world: World, syncs: Syncs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line of the checkpoint that outlives a power cut keeps its stage from running again: so by then its artifacts
+    are on disk, what later stages read from files/tmp, a file that is written once more, and a control.json."""
+    world.task(
+        "a",
+        """
+        def ingestion(ctx):
+            ctx.io.write_artifact("report.md", "first")
+            ctx.io.write_tmp("deep/draft", "x")
+            return {"output": 1}
+
+        def inference(ctx):
+            ctx.io.write_artifact("report.md", "second")
+            return {"output": 2}
+
+        def parsing(ctx):
+            return {"output": 3}
+
+        def integration(ctx):
+            (ctx.io.get_task_dir() / "control.json").write_text('{"skip": []}')
+            return {"output": 4}
+        """,
+    )
+    syncs.note_lines("tasks/a/checkpoint.jsonl", monkeypatch)
+    world.run()
+    *stages, _ = " ".join(syncs.done).split("LINE")
+    assert [set(stage.split()) for stage in stages] == [
+        {f"files/{name}" for name in ("artifacts/report.md", "artifacts", "tmp/deep/draft", "tmp/deep", "tmp")}
+        | {"files", "."},
+        {"files/artifacts/report.md", "files/artifacts"},
+        set(),
+        {"tasks/a/control.json", "tasks/a", "tasks", "."},
+    ]  # fmt: skip
 
 
 def test_a_task_without_artifacts_pays_for_its_output_only(world: World, syncs: Syncs) -> None:

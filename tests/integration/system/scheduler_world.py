@@ -76,6 +76,11 @@ class World:
         self.timers.stop()
 
     def start(self) -> None:
+        self.launch()
+        assert self.jobs.take() == [m.SchedulerUp()]
+        assert self.watcher.take() == [m.LookAgain()]
+
+    def launch(self) -> None:
         ref = self.registry.ref
         self.scheduler = Scheduler.start_and_wait(
             m.SCHEDULER,
@@ -90,7 +95,6 @@ class World:
             timers=self.timers,
         )
         self.settle()
-        assert self.jobs.take() == [m.SchedulerUp()]
 
     def settle(self) -> None:
         """Until it has dealt with everything it was sent."""

@@ -262,7 +262,7 @@ def test_a_new_status_writer_leaves_no_claim_undone(world: World) -> None:
     world.put_job("made")
     world.tell(m.StatusWriterUp())
     assert world.starts() == ["made"]
-    assert world.watcher.take() == [m.LookAgain("lost")]
+    assert world.watcher.take() == [m.LookAgain()]
     world.claims()
     world.find(lost)
     assert world.claims() == ["lost"]

@@ -58,6 +58,7 @@ def test_a_rejected_job_ends_and_lets_go_of_what_it_held(world: World) -> None:
     assert isinstance(event, e.JobFailed)
     assert (event.task, event.reason, event.error.name) == ("one", "control", "GateRejected")
     assert "no good" in event.error.message
+    world.put_job("a", STARTED, WAITING, event, conflicts=("x",))
     done.set_result(None)
     world.settle()
     assert world.claims() == ["b"]
@@ -159,6 +160,7 @@ def test_a_decision_that_cannot_be_noted_is_told_and_can_be_made_again(world: Wo
     world.ask(m.DecideGate("a", approve=True))
     _, done = noted(world)
     done.set_exception(Refused("gone", "the status-writer died"))
+    world.settle()
     world.put_job("a", STARTED, WAITING, APPROVED)
     world.tell(m.StatusWriterUp())
     assert world.starts() == ["a"]
@@ -182,3 +184,17 @@ def test_a_damaged_job_is_only_to_be_repaired(world: World) -> None:
         with pytest.raises(Refused, match="doctor --repair") as refused:
             world.ask(order).result(SOON)
         assert refused.value.code == "damaged"
+
+
+@pytest.mark.parametrize("approve", [True, False])
+def test_a_job_whose_decision_could_not_be_noted_holds_what_it_held(world: World, approve: bool) -> None:
+    """It waits at its gate as before."""
+    world.put_job("a", STARTED, WAITING, conflicts=("x",))
+    world.tell(m.JobsUp())
+    answer = world.ask(m.DecideGate("a", approve=approve))
+    _, done = noted(world)
+    done.set_exception(Refused("gone", "the status-writer failed on it"))
+    with pytest.raises(Refused):
+        answer.result(SOON)
+    world.find(world.seed("b", conflicts=["x"]))
+    assert (world.starts(), world.claims()) == ([], [])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scheduler_world import AT, SOON, World
+from scheduler_world import AT, SOON, Recorder, World
 
 from pop_actors.core import events as e
 from pop_actors.storage.layout import JobDirectory
@@ -140,3 +140,80 @@ def test_a_job_that_was_suspended_alone_goes_on(world: World) -> None:
     world.put_job("a", STARTED, e.JobSuspended(at=AT, epoch=1, seq=2))
     world.tell(m.JobEnded("a", gave_up=False))
     assert (world.writer.take(), orders(world)) == ([], [("a", 2)])
+
+
+def test_who_is_asked_what_runs_may_answer_at_once(world: World) -> None:
+    """The scheduler is there to hear it."""
+
+    class Prompt(Recorder):
+        def tell(self, message: object) -> None:
+            if message == m.SchedulerUp():
+                world.registry.ref(m.SCHEDULER).tell(m.JobsUp())
+            super().tell(message)
+
+    assert world.scheduler.stop_and_wait(SOON)
+    world.put_job("a")
+    world.jobs = Prompt()
+    world.registry.register(m.JOBS, world.jobs)
+    world.launch()
+    assert world.starts() == ["a"]
+
+
+@pytest.mark.parametrize("news", [m.JobsUp(), m.StatusWriterUp()])
+def test_a_job_whose_end_is_being_noted_is_not_taken_up(world: World, news: object) -> None:
+    """Whoever comes back meanwhile: the board does not show the end yet."""
+    world.run(world.seed("a"))
+    world.tell(m.JobEnded("a", gave_up=False))
+    ((_, noted),) = world.writer.take_asked()
+    world.tell(news)
+    assert (world.writer.take(), orders(world)) == ([], [])
+    world.put_job("a", STARTED, e.JobStopped(at=AT))
+    noted.set_result(None)
+    world.tell(news)
+    assert (world.writer.take(), orders(world)) == ([], [])
+
+
+def test_a_job_that_ended_while_its_loss_was_noted_does_not_start(world: World) -> None:
+    """The note came behind the end in its log; the slot goes to the next."""
+    world.put_job("a", STARTED)
+    world.put_job("b", STARTED)
+    world.put_job("c")
+    world.tell(m.JobsUp())
+    world.put_job("a", STARTED, e.JobStopped(at=AT))
+    lost(world)
+    assert sorted(orders(world)) == [("b", 2), ("c", 1)]
+
+
+def test_a_supervisor_that_dies_twice_is_ordered_once(world: World) -> None:
+    """The first start's note is answered after the second one was begun."""
+    world.put_job("a", STARTED)
+    world.tell(m.JobsUp())
+    world.tell(m.JobsUp())
+    note, *more = world.writer.take_asked()
+    assert not more
+    note[1].set_result(None)
+    world.settle()
+    lost(world)
+    assert orders(world) == [("a", 2)]
+
+
+def test_a_claimed_job_that_was_removed_holds_nothing(world: World) -> None:
+    """Somebody deleted its directory before it had a slot."""
+    world.run(world.seed("s0"), world.seed("s1"), world.seed("a", conflicts=["x"]))
+    world.board.drop_job("a")
+    world.find(world.seed("b", conflicts=["x"]))
+    assert world.claims() == []
+    world.end("s0")
+    assert world.claims() == ["b"]
+
+
+def test_a_stop_says_which_end_came_first(world: World) -> None:
+    """The job failed while its stop was on the way to the disk."""
+    world.run(world.seed("a"))
+    answer = world.ask(m.StopJob("a"))
+    world.tell(m.JobEnded("a", gave_up=False))
+    ((_, noted),) = world.writer.take_asked()
+    failed = e.JobFailed(at=AT, reason="crashed", error=e.ErrorInfo(name="n", message="m"))
+    world.put_job("a", STARTED, failed)
+    noted.set_result(None)
+    assert answer.result(SOON) == "error"

@@ -117,6 +117,8 @@ def test_a_wrong_entry_is_one_fault_with_its_pointer(change: dict[str, Any], fau
         ({"llm": {"modle": "x"}}, "/llm/modle: no such key"),
         ({"llm": {"temperature": -1}}, "/llm/temperature: "),
         ({"llmOverride": {"temperature": 1}}, "/llmOverride/temperature: no such key"),
+        ({"llm": {"fallback": ["openai:m", "openai:"]}}, "/llm/fallback/1: "),
+        ({"llm": {"fallback": "openai:m"}}, "/llm/fallback: "),
         ({"taskConfig": {"a": 3}}, "/taskConfig/a: "),
         ({"metadata": []}, "/metadata: must be an object, not a list"),
         ({"name": ""}, "/name: must be a text"),

@@ -133,3 +133,28 @@ def test_max_tokens_cuts_the_text_and_says_so() -> None:
     reply = ask(max_tokens=3)
     assert reply.finish_reason == "length"
     assert reply.usage.output_tokens <= 3
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "parameters": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+    },
+}
+
+
+def test_a_tool_is_called_only_where_one_must_be() -> None:
+    """With arguments to its parameters; left the choice, it writes."""
+    assert ask(tools=[TOOL]).content
+    for choice in ("required", {"type": "function", "function": {"name": "look_up"}}):
+        reply = ask(tools=[TOOL], tool_choice=choice)
+        (call,) = reply.tool_calls
+        assert (reply.content, reply.finish_reason, call["function"]["name"]) == ("", "tool_calls", "look_up")
+        assert isinstance(orjson.loads(call["function"]["arguments"])["n"], int)
+
+
+def test_a_tool_that_is_not_there_cannot_be_called() -> None:
+    """bad_request, naming it."""
+    with pytest.raises(CallFailed, match="dig"):
+        ask(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "dig"}})

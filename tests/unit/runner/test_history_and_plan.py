@@ -117,3 +117,15 @@ def test_any_pipeline_without_a_cycle_comes_to_its_end(shape: list[list[int]], c
         assert running
         states[chance.choice(running)] = chance.choice(["done", "skipped", "passed"])
     assert sorted(begun) == sorted(states)
+
+
+def test_a_run_that_waits_or_is_over_is_at_rest() -> None:
+    """Until a person lets it go on, or a process has taken it up all the same."""
+    begun: list[Any] = [created(), e.JobStarted(at=at(1), pid=1)]
+    waiting = [*begun, e.JobWaiting(at=at(2), task="a")]
+    down = e.ProcessDown(at=at(3), cause="signal", ended=1)
+    assert not history_of([*begun, down]).is_at_rest
+    assert history_of([*waiting, down]).is_at_rest
+    for goes_on in (e.GateApproved(at=at(4), task="a"), e.GateApproved(at=at(4)), e.JobStarted(at=at(4), pid=2)):
+        assert not history_of([*waiting, down, goes_on]).is_at_rest
+    assert history_of([*begun, e.JobStopped(at=at(2)), down]).is_at_rest

@@ -16,7 +16,9 @@ from pop_actors.core.job_spec import LlmOverride
 from pop_actors.core.messages import Chat
 from pop_actors.errors import CallFailed, Refused, Unavailable
 from pop_actors.runner.clockwork import Clockwork, Deadline, StageTimeout
-from pop_actors.runner.llm import Caller, Choice, Llm, Ordinals, choice_of_config, settle
+from pop_actors.runner.llm import Llm
+from pop_actors.runner.llm_call import Caller, Ordinals
+from pop_actors.runner.llm_choice import Choice, choice_of_config, settle
 from pop_actors.runner.room import Room
 
 NO_OVERRIDE = LlmOverride()
@@ -105,6 +107,8 @@ def test_provider_and_model_come_from_the_strongest_level_that_fits(
 def test_a_config_says_of_calls_what_has_the_right_type() -> None:
     """Other keys and values of a task's config are the task's own business."""
     assert choice_of_config({"model": "m", "temperature": 0, "maxTokens": 9}) == Choice(None, "m", 0.0, 9)
+    assert choice_of_config({"llm": {"reasoningEffort": "low"}}).reasoning_effort == "low"
+    assert choice_of_config({"reasoningEffort": "very"}) == Choice()
     assert choice_of_config({"model": 3, "temperature": "hot", "maxTokens": True}) == Choice()
 
 
@@ -149,17 +153,127 @@ def test_a_structured_reply_is_parsed(clockwork: Clockwork, content: str) -> Non
     assert llm.chat("hi", response_format=schema).parsed == {"a": 1}
 
 
+INTEGER_A = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
 def test_a_reply_that_breaks_its_format_is_a_failed_call_that_was_paid(clockwork: Clockwork) -> None:
-    """bad_reply; the money is booked, and asking again is a new call."""
+    """bad_reply, after one repair; all the money is booked, and asking again is a new call."""
     gateway = Gateway(lambda chat: reply('{"a": "x"}'))
     llm, paid = llm_for(gateway, clockwork)
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     for _ in range(2):
         with pytest.raises(CallFailed, match="/a") as caught:
-            llm.chat("hi", response_format=schema)
+            llm.chat("hi", response_format=INTEGER_A)
         assert caught.value.code == "bad_reply"
+    assert len(paid) == 4
+    assert [chat.ordinal for chat in gateway.chats] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(("wrong", "fault"), [('{"a": "x"}', "/a: 'x' is not of type"), ("sorry!", "it is not JSON")])
+def test_a_structured_reply_is_corrected_once(clockwork: Clockwork, is_async: bool, wrong: str, fault: str) -> None:
+    """The second call shows the reply and its faults, is a call of its own, and its reply is the one that counts."""
+    answers = iter([reply(wrong), reply('{"a": 1}')])
+    gateway = Gateway(lambda chat: next(answers))
+    llm, paid = llm_for(gateway, clockwork)
+    ask = (lambda: asyncio.run(llm.achat("hi", response_format=INTEGER_A))) if is_async else (
+        lambda: llm.chat("hi", response_format=INTEGER_A)
+    )  # fmt: skip
+    assert ask().parsed == {"a": 1}
+    first, second = (chat.request for chat in gateway.chats)
+    assert second["messages"][:2] == [*first["messages"], {"role": "assistant", "content": wrong}]
+    assert fault in second["messages"][2]["content"]
+    assert {**second, "messages": first["messages"]} == first
     assert len(paid) == 2
-    assert [chat.ordinal for chat in gateway.chats] == [1, 2]
+
+
+def test_the_repair_keeps_the_time_of_its_call(clockwork: Clockwork) -> None:
+    """A call's timeout bounds both: the second message has less of it left."""
+    answers = iter([reply("no"), reply("[]")])
+    gateway = Gateway(lambda chat: next(answers))
+    llm, _ = llm_for(gateway, clockwork)
+    llm.chat("hi", response_format="json", timeout=5)
+    assert gateway.chats[1].timeout < gateway.chats[0].timeout == 5
+
+
+def test_what_was_cut_off_is_not_repaired(clockwork: Clockwork) -> None:
+    """It would be cut off again: one call, and the message says what to raise."""
+    gateway = Gateway(lambda chat: {**reply('{"a": '), "finishReason": "length"})
+    llm, paid = llm_for(gateway, clockwork)
+    with pytest.raises(CallFailed, match="max_tokens") as caught:
+        llm.chat("hi", response_format="json")
+    assert (caught.value.code, len(paid)) == ("bad_reply", 1)
+
+
+def test_a_repair_that_fails_says_why(clockwork: Clockwork) -> None:
+    """What the provider says of the second call is the call's failure: a budget is a budget."""
+
+    def answer(chat: Chat) -> Any:
+        if len(chat.request["messages"]) > 1:
+            raise Refused("budget", "spent")
+        return reply("no JSON")
+
+    llm, paid = llm_for(Gateway(answer), clockwork)
+    with pytest.raises(CallFailed, match="spent") as caught:
+        llm.chat("hi", response_format="json")
+    assert (caught.value.code, len(paid)) == ("budget", 1)
+
+
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+
+
+def test_tools_go_there_and_their_calls_come_back(clockwork: Clockwork) -> None:
+    """A reply's tool_calls go into the next request as they are; a schema is held against the last reply only."""
+    answers = iter([{**reply(""), "finishReason": "tool_calls", "toolCalls": [TOOL_CALL]}, reply('{"a": 1}')])
+    gateway = Gateway(lambda chat: next(answers))
+    llm, _ = llm_for(gateway, clockwork)
+    asked: dict[str, Any] = {"tools": [TOOL], "tool_choice": "auto", "response_format": INTEGER_A}
+    first = llm.chat("hi", **asked)
+    assert (first.tool_calls, first.parsed, first.finish_reason) == ([TOOL_CALL], None, "tool_calls")
+    told = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": first.content, "tool_calls": first.tool_calls},
+        {"role": "tool", "tool_call_id": "c1", "content": "found"},
+    ]
+    assert llm.chat(told, **asked).parsed == {"a": 1}
+    assert gateway.chats[0].request["tools"] == [TOOL]
+    assert gateway.chats[1].request["messages"][1]["toolCalls"] == [TOOL_CALL]
+
+
+def test_what_is_left_out_leaves_no_trace_in_the_request(clockwork: Clockwork) -> None:
+    """A call's key in the journal is made of this: a new parameter must not change the keys of calls without it."""
+    gateway = Gateway(lambda chat: reply())
+    llm, _ = llm_for(gateway, clockwork)
+    llm.chat("hi")
+    llm.chat("hi", reasoning_effort="low")
+    plain = {"messages": [{"role": "user", "content": "hi"}], "responseFormat": "text"}
+    assert [chat.request for chat in gateway.chats] == [plain, plain | {"reasoningEffort": "low"}]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ({"reasoning_effort": "huge"}, "reasoning_effort"),
+        ({"response_format": {"type": "objekt"}}, "response_format"),
+        ({"response_format": {"properties": []}}, "response_format"),
+        ({"response_format": "yaml"}, "response_format"),
+        ({"tools": []}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools.0"),
+        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"messages": [{"role": "user"}]}, "messages.0"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "messages.0.content"),
+    ],
+)
+def test_a_request_that_cannot_be_is_refused_here(clockwork: Clockwork, wrong: dict[str, Any], place: str) -> None:
+    """bad_request, naming the place; nothing is sent."""
+    gateway = Gateway(lambda chat: reply())
+    llm, _ = llm_for(gateway, clockwork)
+    with pytest.raises(CallFailed) as caught:
+        llm.chat(**{"messages": "hi", **wrong})
+    assert caught.value.code == "bad_request"
+    assert place in caught.value.message
+    assert gateway.chats == []
 
 
 def test_while_the_gateway_is_away_the_same_call_is_sent_again(clockwork: Clockwork) -> None:
@@ -189,6 +303,30 @@ def test_a_refusal_is_a_failed_call_with_its_code(clockwork: Clockwork) -> None:
     with pytest.raises(CallFailed, match="slow down") as caught:
         llm.chat("hi")
     assert (caught.value.code, caught.value.details, paid) == ("rate_limited", {"retryAfter": 3}, [])
+
+
+@pytest.mark.parametrize(
+    ("refusal", "numbers"),
+    [
+        (Refused("disconnected", "cut"), [1, 1]),
+        (Refused("disconnected", "cut", {"billed": True}), [1, 2]),
+        (Refused("truncated", "cut"), [1, 2]),
+    ],
+)
+def test_what_was_billed_is_not_asked_again_under_its_number(
+    clockwork: Clockwork, refusal: Refused, numbers: list[int]
+) -> None:
+    """Its failure stands in the journal and would be said again; a stage that tries once more means a new call."""
+
+    def refuse(chat: Chat) -> Any:
+        raise refusal
+
+    gateway = Gateway(refuse)
+    llm, _ = llm_for(gateway, clockwork)
+    for _ in range(2):
+        with pytest.raises(CallFailed, match="cut"):
+            llm.chat("hi")
+    assert [chat.ordinal for chat in gateway.chats] == numbers
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -33,7 +33,7 @@ def end(workspace: Workspace) -> None:
     _append(workspace, JobDone(at=AT, seq=1))
     document = fold_all([CREATED, JobDone(at=AT)])
     assert document is not None
-    finish.finish(workspace, finish.FinishedJob("j", run_line(document, AT), readable_json(document)))
+    finish.finish_all(workspace, [finish.FinishedJob("j", run_line(document, AT), readable_json(document))])
 
 
 def reject_job(workspace: Workspace) -> None:

@@ -32,6 +32,7 @@ PAST_THE_SEAM = {
     "actors": "sockets, pipes, /proc and cgroups, which are no disk; usable without the rest",
     "api/sockets.py": "a socket's file, made again by each start",
     "cli": "popctl runs in a process of its own, for people",
+    "providers/claude_code.py": "a temporary folder with a pipe, gone with its call",
     "storage/control_socket.py": "a socket's folder, made again by each start",
     "storage/disk_trace.py": "the record of what goes through the seam",
     "storage/temporary_folder.py": "the daemon's temporary files, of no use to the next start",

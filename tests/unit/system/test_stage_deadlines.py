@@ -88,3 +88,21 @@ def test_the_next_process_of_a_job_begins_afresh(bench: Bench) -> None:
     bench.deadlines.forget("j")
     bench.start(timeout=1)
     assert bench.overdue_after(GRACE_SECONDS + 1.1) == ["j"]
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        e.ProcessDown(at=AT, cause="signal", ended=1),
+        e.JobStarted(at=AT, epoch=2, seq=1, pid=2),
+        e.JobWaiting(at=AT, task="a"),
+        e.JobStopped(at=AT),
+    ],
+)
+def test_what_a_dead_process_had_said_is_not_held_against_the_next(bench: Bench, news: e.Event) -> None:
+    """Its stage was heard of after its death; nothing of it is kept."""
+    bench.deadlines.forget("j")
+    bench.start(timeout=10)
+    bench.hear(news)
+    assert bench.overdue_after(1000) == []
+    assert not bench.deadlines._jobs

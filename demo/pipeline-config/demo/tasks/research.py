@@ -54,7 +54,8 @@ def prompt_templating(ctx: StageContext) -> StageResult:
 
 
 def inference(ctx: StageContext) -> StageResult:
-    # Model, temperature and maxTokens are taken from the task's config in pipeline.json.
+    # Temperature and maxTokens are taken from the task's config in pipeline.json, which may name a model, too; else
+    # the provider's own default answers.
     reply = ctx.llm.chat(ctx.output["messages"], response_format=SCHEMA)
     ctx.log.info("%s answered with %d tokens", reply.model, reply.usage.output_tokens)
     return StageResult(output={"content": reply.content})
