@@ -6,6 +6,7 @@ Exit codes: 0 clean stop, 2 bad settings, 3 another popd owns this root, 1 anyth
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -88,6 +89,8 @@ class Service:
             with temporary_folder(self._settings.workspace.state):
                 daemon.start()
                 self._say_ready(daemon)
+                gc.collect()
+                gc.freeze()  # what is loaded now stays; to look through it again and again would stop all for 50 ms
                 return self._serve(daemon)
 
     def _serve(self, daemon: Daemon) -> int:

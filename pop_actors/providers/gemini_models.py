@@ -29,6 +29,7 @@ GEMINI: Mapping[str, ModelFacts] = {
     "gemini-3-flash": _FROM_MINIMAL,
     "gemini-3.1-flash": _FROM_MINIMAL,
     "gemini-3.5-flash": _FROM_MINIMAL,
+    "gemini-3.8-flash": ModelFacts(efforts=("minimal", "low", "medium", "high", "xhigh"), thinks=True),
 }
 
 

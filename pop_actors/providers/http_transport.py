@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from pop_actors.core.chat import ChatRequest, Usage
 from pop_actors.core.rate_news import RateNews, read_rate_news
 from pop_actors.providers.catalogue import Vendor
+from pop_actors.providers.connections import Connections
 from pop_actors.providers.fitting import fit
 from pop_actors.providers.sse import EventDecoder
 from pop_actors.providers.types import AttemptFailed, Parsed, ProviderReply, StreamParser, Wire, WireRequest
@@ -32,7 +33,6 @@ CONNECT_SECONDS = 10.0
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_STREAM_BYTES = 256 * 1024 * 1024  # a token's event is some 200 bytes
 MAX_ERROR_BYTES = 64 * 1024
-KEPT_CONNECTIONS = 20  # the pool looks at every idle connection at every request, 20 µs each
 LONG_REPLY_TOKENS = 4096
 SHORTEST_SECRET = 8  # what is shorter is no secret, and may be any word of a message
 FAREWELL_SECONDS = 0.2  # for the end of a body after the reply's end, so that the connection can serve again
@@ -83,8 +83,8 @@ class HttpProvider:
         self._base_url = endpoint.base_url.rstrip("/")
         self._wire = wire
         self._prices = prices
-        self._client: httpx2.AsyncClient | None = None
-        self._opening: asyncio.Task[httpx2.AsyncClient] | None = None
+        self._connections: Connections | None = None
+        self._opening: asyncio.Task[Connections] | None = None
         self._warned: set[tuple[str, str]] = set()
 
     async def chat(self, request: ChatRequest, model: str, deadline: float) -> ProviderReply:
@@ -93,10 +93,11 @@ class HttpProvider:
         self._warn_of(model, left_out)
         stream = self._streams(request, model)
         outgoing = self._wire.request(request, model, self._endpoint.vendor, stream=stream)
-        client = self._client or await self._open()
+        connections = self._connections or await self._open()
         exchange = Exchange(self._endpoint, self._wire, stream=stream)
         try:
-            parsed = await exchange.run(client, address(self._base_url, outgoing.path), outgoing, deadline)
+            with connections.one() as client:
+                parsed = await exchange.run(client, address(self._base_url, outgoing.path), outgoing, deadline)
         except AttemptFailed as failure:
             failure.rate_news = exchange.rate_news
             if failure.usage is not None:
@@ -108,9 +109,9 @@ class HttpProvider:
         )
 
     async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.close()
 
     def _cost(self, model: str, usage: Usage) -> float | None:
         # who counts no tokens has not worked for nothing: the cost is unknown
@@ -129,18 +130,18 @@ class HttpProvider:
             return request.max_tokens > LONG_REPLY_TOKENS
         return self._endpoint.vendor.model(model).thinks
 
-    async def _open(self) -> httpx2.AsyncClient:
+    async def _open(self) -> Connections:
         # in a thread: the imports and the TLS certificates take 0.2 s, in which other providers' calls must go on
         if self._opening is None:
-            self._opening = asyncio.create_task(asyncio.to_thread(self._make_client))
+            self._opening = asyncio.create_task(asyncio.to_thread(self._make_connections))
         try:
-            self._client = await asyncio.shield(self._opening)
+            self._connections = await asyncio.shield(self._opening)
         except (ValueError, OSError) as error:  # a wrong proxy or certificate file in the environment
             self._opening = None
             raise AttemptFailed("connect", _said(self._endpoint, error), "permanent") from None
-        return self._client
+        return self._connections
 
-    def _make_client(self) -> httpx2.AsyncClient:
+    def _make_connections(self) -> Connections:
         import httpx2  # 14 MB that a daemon which only idles or works offline must not carry
 
         self._prices.load()
@@ -149,12 +150,15 @@ class HttpProvider:
         if self._endpoint.key is not None:
             headers |= self._wire.auth(self._endpoint.key.get_secret_value())
         headers |= {name: value.get_secret_value() for name, value in self._endpoint.headers.items()}
-        return httpx2.AsyncClient(
-            headers=headers,
-            # reads have no limit of their own: a model may think for minutes before its first byte
-            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, write=self._endpoint.idle_seconds),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS),
-        )
+        # reads have no limit of their own: a model may think for minutes before its first byte
+        timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS, write=self._endpoint.idle_seconds)
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=1)
+        certificates = httpx2.create_ssl_context()
+
+        def make() -> httpx2.AsyncClient:  # not a partial, whose repr would tell the key
+            return httpx2.AsyncClient(headers=headers, timeout=timeout, limits=limits, verify=certificates)
+
+        return Connections(make(), make)
 
     def __repr__(self) -> str:
         return f"HttpProvider({self._endpoint.name} at {self._endpoint.server})"

@@ -64,19 +64,25 @@ class Ordinals:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._taken: dict[bytes, set[int]] = {}
+        self._lowest: dict[bytes, int] = {}  # no number below is free: none is looked at twice
 
     def take(self, request: dict[str, Any]) -> tuple[bytes, int]:
         """The request's fingerprint and the lowest number that is free for it."""
         print_ = hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).digest()
         with self._lock:
             taken = self._taken.setdefault(print_, set())
-            number = next(n for n in range(1, len(taken) + 2) if n not in taken)
+            number = self._lowest.get(print_, 1)
+            while number in taken:
+                number += 1
             taken.add(number)
+            self._lowest[print_] = number + 1
             return print_, number
 
     def give_back(self, ticket: tuple[bytes, int]) -> None:
+        print_, number = ticket
         with self._lock:
-            self._taken[ticket[0]].discard(ticket[1])
+            self._taken[print_].discard(number)
+            self._lowest[print_] = min(self._lowest[print_], number)
 
 
 @dataclass(frozen=True, slots=True)

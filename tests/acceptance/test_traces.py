@@ -98,6 +98,8 @@ def test_a_collector_in_trouble_costs_spans_and_no_work(tmp_path: Path, trouble:
         with Daemon(workspace) as daemon:
             assert run(daemon, "job-1", "asking")["state"] == "done"
             assert daemon.stop() == 0
+    complaints = [line for line in daemon.text_of_log().splitlines() if "opentelemetry.exporter" in line]
+    assert len(complaints) <= 1, "one line a minute is enough to know it"
     assert place_of(workspace, "job-1").parent.name == "complete"
 
 

@@ -1,6 +1,6 @@
 """`make bench`: the figures of docs/performance.md, each beside a floor measured in the same run.
 
-Usage: python -m tests.bench [--quick] [latency|burst|idle|crowd|recovery|messages|supervision …]
+Usage: python -m tests.bench [--quick] [latency|burst|idle|crowd|recovery|messages|supervision|gateway …]
 
 Nothing is deleted before the end: ext4 searches past inodes freed in the last minutes, which makes every new file dear.
 For the same reason, leave the file system alone for five minutes before.
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import messages, recovery, supervision
+from tests.bench import gateway, messages, recovery, supervision
 from tests.bench.figures import cpu_seconds, own_mb, resident_mb, tree_of
 from tests.bench.floor import Floor, assert_single_threaded, files_of
 from tests.support.daemon import Daemon, Workspace, wait_until
@@ -225,6 +225,19 @@ def measure_supervision(folder: Path, scale: float) -> None:
     say("a process actor's death to its successor, no backoff", restart * 1e3, "ms", None, "<= 50 ms")
 
 
+def measure_gateway(folder: Path, scale: float) -> None:
+    """Model calls through a job, the gateway and its journal, beside httpx2 alone."""
+    found = gateway.measure(folder, scale)
+    aims = ("", ">= 0.5 x"), ("", ">= 0.9 x"), (">= 800 /s", "")
+    for load, (least, ratio) in zip(gateway.LOADS, aims, strict=True):
+        rate, cpu = f"rate {load.name}", f"cpu {load.name}"
+        say(f"model calls, {load.name}", found[rate], "/s", found[f"{rate}_floor"], least or ratio)
+        say("CPU per call, all processes", found[cpu] * 1e6, "us", found[f"{cpu}_floor"] * 1e6, "<= 2 x")
+    say("a model call, one at a time: added, median", found["added"] * 1e3, "ms", None, "<= 1 ms")
+    say("the same, 99th percentile", found["added 99th"] * 1e3, "ms", None, "<= 5 ms")
+    say("and its fsync, median", found["fsync"] * 1e3, "ms")
+
+
 MEASURES: dict[str, Callable[[Path, float], None]] = {
     "latency": measure_latency,
     "burst": measure_burst,
@@ -233,6 +246,7 @@ MEASURES: dict[str, Callable[[Path, float], None]] = {
     "recovery": measure_recovery,
     "messages": measure_messages,
     "supervision": measure_supervision,
+    "gateway": measure_gateway,
 }
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """The floor of the gateway: httpx2 and nothing around it, in a process of its own.
 
-`python -m tests.bench.bare_client BASE_URL MODEL COUNT AT_ONCE` prints what `Run` holds, as JSON.
+`python -m tests.bench.bare_client BASE_URL MODEL COUNT AT_ONCE` prints what `Run` holds, as JSON. A key, where one is
+needed, is in the environment.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from dataclasses import asdict, dataclass
 import httpx2
 
 WARM = 20
+KEY = "BENCH_CLIENT_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +29,12 @@ class Run:
     latencies: list[float]
 
 
-def bare(base_url: str, model: str, count: int, at_once: int) -> Run:
+def bare(base_url: str, model: str, count: int, at_once: int, key: str = "none") -> Run:
     """Calls through httpx2 alone."""
     command = [sys.executable, "-m", "tests.bench.bare_client", base_url, model, str(count), str(at_once)]
-    return Run(**json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    environment = {**os.environ, KEY: key}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return Run(**json.loads(done.stdout))
 
 
 async def calls(base_url: str, model: str, count: int, at_once: int) -> Run:
@@ -42,10 +47,11 @@ async def calls(base_url: str, model: str, count: int, at_once: int) -> Run:
         for _ in left:
             began = time.perf_counter()
             reply = await client.post(f"{base_url}/chat/completions", content=body)
-            json.loads(reply.content)["choices"][0]["message"]["content"]
+            json.loads(reply.raise_for_status().content)["choices"][0]["message"]["content"]
             latencies.append(time.perf_counter() - began)
 
-    async with httpx2.AsyncClient(headers={"content-type": "application/json"}, timeout=None, limits=limits) as client:
+    headers = {"content-type": "application/json", "authorization": f"Bearer {os.environ[KEY]}"}
+    async with httpx2.AsyncClient(headers=headers, timeout=None, limits=limits) as client:
         for _ in range(WARM):
             await client.post(f"{base_url}/chat/completions", content=body.replace(model.encode(), b"0"))
         began, cpu = time.perf_counter(), time.process_time()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import statistics
 import tempfile
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.support.daemon import Daemon, Workspace, wait_until
 
 MEMORY = Path("/dev/shm")
 SECONDS = 120.0
+ROUNDS = 3
 ASKER = """
 import asyncio, os, time
 
@@ -46,6 +48,24 @@ async def inference(ctx):
     ended = time.time()
     return {"output": {"began": began, "ended": ended, "latencies": latencies}}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`model`: the provider's delay in milliseconds."""
+
+    name: str
+    model: str
+    at_once: int
+    jobs: int
+    count: int
+
+
+LOADS = (
+    Load("16 at once, 0 ms", "0", 16, 1, 3000),
+    Load("128 at once, 200 ms", "200", 128, 4, 2500),
+    Load("512 at once, 200 ms", "200", 512, 8, 5000),
+)
 
 
 class Bench:
@@ -106,25 +126,38 @@ def in_memory() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def main() -> None:
-    """A first look."""
-    with provider() as base_url, in_memory() as memory, bench_in(memory, base_url) as bench:
-        for model, count, at_once, jobs in (
-            ("0", 500, 1, 1),
-            ("0", 3000, 16, 1),
-            ("200", 2000, 128, 4),
-            ("200", 6000, 512, 8),
-        ):
-            floor = bare(base_url, model, count, at_once)
-            whole = bench.run(model, count, at_once, jobs)
-            for run in (floor, whole):
-                ordered = sorted(run.latencies)
-                print(
-                    at_once,
-                    model,
-                    f"{run.rate:.0f}/s cpu {run.cpu * 1e6:.0f} us, p50 {ordered[len(ordered) // 2] * 1e3:.2f} p99 {ordered[int(len(ordered) * 0.99)] * 1e3:.2f} ms",
-                )
+def measure(folder: Path, scale: float) -> dict[str, float]:
+    """By load: `rate`, `cpu` (seconds a call, all processes) and each one's `_floor`. At one at a time: what is `added`
+    to a bare call in the median, its 99th percentile, and how much more it is on disk. Seconds throughout."""
+    found: dict[str, float] = {}
+    with provider() as address, in_memory() as memory:
+        with bench_in(memory, address) as bench:
+            for load in LOADS:
+                found |= _at_load(bench, address, load, max(load.at_once * 4, int(load.count * scale)))
+            found |= _one_at_a_time(bench, address, max(100, int(1000 * scale)))
+        with bench_in(folder, address) as bench:
+            on_disk = bench.run("0", max(100, int(1000 * scale)), 1)
+            found["fsync"] = statistics.median(on_disk.latencies) - found.pop("median")
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def _at_load(bench: Bench, address: str, load: Load, count: int) -> dict[str, float]:
+    """Rounds of the real thing and of its floor take turns, so that a busy machine slows both."""
+    floors, wholes = [], []
+    for _ in range(ROUNDS):
+        floors.append(bare(address, load.model, count, load.at_once))
+        wholes.append(bench.run(load.model, count, load.at_once, load.jobs))
+    return {
+        f"rate {load.name}": statistics.median(run.rate for run in wholes),
+        f"rate {load.name}_floor": statistics.median(run.rate for run in floors),
+        f"cpu {load.name}": statistics.median(run.cpu for run in wholes),
+        f"cpu {load.name}_floor": statistics.median(run.cpu for run in floors),
+    }
+
+
+def _one_at_a_time(bench: Bench, address: str, count: int) -> dict[str, float]:
+    floor, whole = bare(address, "0", count, 1), bench.run("0", count, 1)
+    least = statistics.median(floor.latencies)
+    middle = statistics.median(whole.latencies)
+    worst = statistics.quantiles(whole.latencies, n=100)[98]
+    return {"median": middle, "added": middle - least, "added 99th": worst - least}

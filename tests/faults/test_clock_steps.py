@@ -192,7 +192,7 @@ def test_a_step_of_the_wall_clock_moves_stamps_and_nothing_else(
     for job, attempts in ((held, 1), (retried, 2), (calling, 1)):
         assert [line["attempt"] for line in world.traces(job)] == list(range(1, attempts + 1))
         assert all(0 <= duration <= MOST_MILLISECONDS for duration in durations_of(world, job))
-    assert 1500 <= max(durations_of(world, late)) <= MOST_MILLISECONDS
+    assert 1400 <= max(durations_of(world, late)) <= MOST_MILLISECONDS  # its time counts from a little before
     wait_until(lambda: world.metric("pop_job_duration_seconds_count") == 4, 10, "four jobs to be counted", daemon)
     assert world.metric("pop_job_duration_seconds_sum") >= 0
 

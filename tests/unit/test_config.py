@@ -110,3 +110,32 @@ def test_the_headers_of_a_provider_are_secrets(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="x-key") as refused:
         load(tmp_path, None, {})
     assert "very-secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["PO_TELEMETRY__HEADERS", "PO_GATEWAY__PROVIDERS__MINE__HEADERS"])
+def test_headers_of_a_wrong_shape_are_not_shown_either(tmp_path: Path, name: str) -> None:
+    """Who writes them as one text has written a key there all the same."""
+    with pytest.raises(SettingsError, match="headers") as refused:
+        load(tmp_path, None, {name: "x-key=very-secret"})
+    assert "very-secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4318", "http://user:very-secret@collector", "ftp://collector", ""])
+def test_a_collector_has_an_http_address_without_a_password(tmp_path: Path, endpoint: str) -> None:
+    """Keys go into headers, which are never shown."""
+    with pytest.raises(SettingsError, match="otlp_endpoint") as refused:
+        load(tmp_path, None, {"PO_TELEMETRY__OTLP_ENDPOINT": endpoint})
+    assert "very-secret" not in str(refused.value)
+
+
+def test_variables_of_headers_are_removed_as_those_of_keys_are(tmp_path: Path) -> None:
+    """Processes started later see neither."""
+    environ = {
+        "PO_TELEMETRY__HEADERS__X-API-KEY": "one",
+        "PO_GATEWAY__PROVIDERS__MINE__HEADERS": '{ x-key = "two" }',
+        "PO_HTTP__PORT": "0",
+        "HEADERS": "somebody else's",
+    }
+    settings = load(tmp_path, None, environ)
+    take_keys_out_of(environ, settings)
+    assert sorted(environ) == ["HEADERS", "PO_HTTP__PORT"]

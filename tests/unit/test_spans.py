@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pop_actors.config import TelemetrySettings
 from pop_actors.core import events as e
 from pop_actors.core import observations as o
 from pop_actors.core.ids import run_id, seconds_of
+from pop_actors.errors import SettingsError
 from pop_actors.telemetry.spans import Span, span_id, spans_of, trace_id
-from pop_actors.telemetry.traces import address
+from pop_actors.telemetry.traces import NEEDED, address, check
 
 BEGAN = "2026-01-02T03:04:05.678Z"
 STARTED = "2026-01-02T03:04:06.000Z"
@@ -136,3 +139,14 @@ def test_every_place_of_a_run_has_an_id_of_its_own(run: str, places: list[tuple[
 def test_spans_are_posted_where_collectors_take_them(endpoint: str, posted_to: str) -> None:
     """At OTLP's own path, unless another is named."""
     assert address(endpoint) == posted_to
+
+
+@pytest.mark.parametrize("missing", NEEDED)
+def test_traces_that_are_wanted_and_cannot_be_sent_stop_the_start(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to install; who wants none needs nothing."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    check(TelemetrySettings())
+    with pytest.raises(SettingsError, match=r"pip install 'pop-actors\[otel\]'"):
+        check(TelemetrySettings(otlp_endpoint="http://127.0.0.1:4318"))

@@ -64,8 +64,12 @@ SCRIPTS: Mapping[str, Mapping[str, str | None]] = MappingProxyType(
             "badkey": "fail-401+words-Invalid_API_key", "badkey once": "fail-401+words-Invalid_API_key",
             "broken": "fail-500",
         },
-        "deepseek": {"cached": "cached-5-deepseek"},
-        "moonshot": {"cached": "cached-5-kimi"},
+        "deepseek": {"cached": "cached-5-deepseek", "quota": "fail-402"},
+        "moonshot": {
+            "cached": "cached-5-kimi", "quota": "fail-403+word-exceeded_current_quota_error",
+            "overloaded": "fail-429+word-engine_overloaded_error",
+        },
+        "zhipu": {"quota": "fail-429+word-1113", "overloaded": "fail-429+word-1305"},
     }
 )  # fmt: skip
 

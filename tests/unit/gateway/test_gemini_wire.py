@@ -179,9 +179,9 @@ def test_a_call_goes_back_signed(model: str, extra: dict[str, Any], signature: s
 @pytest.mark.parametrize(
     ("model", "effort", "thinking"),
     [
-        ("gemini-3.8-flash", "none", {"thinkingLevel": "LOW"}),
+        ("gemini-3.8-flash", "none", {"thinkingLevel": "MINIMAL"}),
         ("gemini-3.8-flash", "medium", {"thinkingLevel": "MEDIUM"}),
-        ("gemini-3.8-flash", "max", {"thinkingLevel": "HIGH"}),
+        ("gemini-3.8-flash", "max", {"thinkingLevel": "XHIGH"}),
         ("gemini-3-flash-preview", "minimal", {"thinkingLevel": "MINIMAL"}),
         ("gemini-3-pro-preview", "medium", {"thinkingLevel": "HIGH"}),
         ("gemini-4-argon", "minimal", {"thinkingLevel": "LOW"}),
