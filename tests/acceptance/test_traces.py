@@ -65,6 +65,7 @@ def parents_of(spans: list[Taken]) -> dict[str, str | None]:
     return {span.name: names[span.parent] if span.parent else None for span in spans}
 
 
+@pytest.mark.faults
 def test_a_run_that_outlives_its_daemon_is_one_trace(tmp_path: Path) -> None:
     """The ids come from the run's name, so what the next daemon sends joins what was sent before."""
     asks = ASKS.replace("def integration(", "def parsing(ctx):\n    hold(ctx)\n    return ctx\n\ndef integration(")
@@ -90,6 +91,7 @@ def test_a_run_that_outlives_its_daemon_is_one_trace(tmp_path: Path) -> None:
     assert parents_of(collector.spans)["holding"] is None
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("trouble", ["nobody", "silent"])
 def test_a_collector_in_trouble_costs_spans_and_no_work(tmp_path: Path, trouble: str) -> None:
     """The job is done, and popd stops with exit code 0, within its patience."""

@@ -77,7 +77,7 @@ def test_a_workspace_of_the_first_format_goes_on_where_it_was(tmp_path: Path) ->
     assert marker_of(workspace)["format"] == FORMAT
 
 
-@pytest.mark.parametrize("arguments", [(), ("--check",)])
+@pytest.mark.parametrize("arguments", [(), pytest.param(("--check",), marks=pytest.mark.faults)])
 def test_a_newer_workspace_is_refused_untouched(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """Exit 1 with both formats and what to do, and not a file, folder or lock is made."""
     workspace = copy_of_format_1(tmp_path)

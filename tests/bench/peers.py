@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.bench.bare_client import Run, bare
+from tests.bench.embedded_client import embedded
 from tests.bench.gateway import bench_in
 from tests.bench.provider import provider
 from tests.support.daemon import wait_until
@@ -83,6 +84,9 @@ def main() -> int:
             runners: dict[str, Callable[[], Run]] = {
                 "httpx2 alone": lambda: bare(address, "0", CALLS, AT_ONCE),
                 "popd, through a job": lambda: popd.run("0", CALLS, AT_ONCE),
+                "its gateway as a library": lambda: embedded(
+                    Path(tempfile.mkdtemp(dir=place)), address, "0", CALLS, AT_ONCE
+                ),
                 "LiteLLM's router": lambda: router(address),
                 "LiteLLM's proxy": lambda: bare(proxied, "0", CALLS // 3, AT_ONCE, key),
             }
@@ -92,7 +96,7 @@ def main() -> int:
     for name, found in runs.items():
         rate = statistics.median(run.rate for run in found)
         middle = statistics.median(statistics.median(run.latencies) for run in found) * 1e3
-        print(f"{name:24} {rate:8.0f} /s {middle:8.1f} ms   popd has {ours / rate:.2f} x")
+        print(f"{name:26} {rate:6.0f} /s {middle:8.1f} ms   popd has {ours / rate:.2f} x")
     return 0
 
 

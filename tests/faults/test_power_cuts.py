@@ -21,7 +21,7 @@ from recording import REPLAY, Recording
 from pop_actors.storage.fault_points import POINTS as NAMES
 
 CASES = [point.name for point in POINTS if "power" in point.kinds]
-EVERY_DAY = {"claim.renamed", "runner.task-confirmed"}
+EVERY_DAY = {"runner.task-confirmed"}
 LUCKS = range(16)
 MOMENTS = 2  # for each luck, beside a point
 
@@ -48,7 +48,8 @@ def test_what_was_promised_before_a_power_cut_is_kept(recording: Recording, poin
     recording.check(position_of(recording, point), luck=None)
 
 
-@pytest.mark.parametrize("luck", [pytest.param(luck, marks=[pytest.mark.faults] if luck else []) for luck in LUCKS])
+@pytest.mark.faults
+@pytest.mark.parametrize("luck", LUCKS)
 def test_a_power_cut_at_any_moment_with_any_luck(recording: Recording, luck: int) -> None:
     """At a point, and between any two changes of the disk, with unsynced changes lost, torn or out of order."""
     chance = random.Random(luck)

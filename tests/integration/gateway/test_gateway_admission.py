@@ -198,6 +198,9 @@ def test_a_storm_of_moods_is_lived_through(tmp_path: Path) -> None:
     places are never exceeded, no call is lost or bought twice, and no job is left behind."""
     moods = ["fail-429+after-500ms", "fail-500", "reset", "hangup", "cut", "fail-503", "fail-529"]
     with world(tmp_path, limits={"max_concurrency": 64}, max_retries=30) as here:
+        # jobs that have called before: a job whose journal is still being read comes to the lane after the others
+        for first in [here.begin("m", job=f"job-{number}", text=f"first {number}") for number in range(50)]:
+            first.result(SECONDS)
         here.server.mood = "slow-200ms"
         answered_to: list[str] = []
         asked = []
@@ -211,9 +214,9 @@ def test_a_storm_of_moods_is_lived_through(tmp_path: Path) -> None:
             here.server.mood = mood
             here.server.wait_for_calls(len(here.server.calls) + 3, SECONDS)
             here.server.mood = "slow-200ms"
-            eventually(lambda answered=answered: len(here.paid) >= min(500, answered + 40))
+            eventually(lambda answered=answered: len(here.paid) >= min(550, answered + 40))
         assert len({ask.result(300)["content"] for ask in asked}) == 500
-        assert len({event.key for _, event in here.paid}) == len(here.paid) == 500
+        assert len({event.key for _, event in here.paid}) == len(here.paid) == 550
         assert here.server.most_at_once <= 64
         last = {job: place for place, job in enumerate(answered_to, start=1)}
         assert max(last.values()) <= 2 * min(last.values())

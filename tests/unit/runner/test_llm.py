@@ -385,6 +385,21 @@ def test_a_number_is_never_given_to_two_calls_at_once() -> None:
     assert sorted(numbers) == list(range(1, 401))
 
 
+@given(st.lists(st.one_of(st.none(), st.integers(0, 20)), max_size=60))
+def test_the_lowest_free_number_is_the_next(steps: list[int | None]) -> None:
+    """However many were taken and given back in between: None takes one, n gives back the nth of those out."""
+    ordinals = Ordinals()
+    out: list[tuple[bytes, int]] = []
+    for step in steps:
+        if step is None:
+            numbers = {number for _, number in out}
+            ticket = ordinals.take({"q": 1})
+            assert ticket[1] == next(n for n in range(1, len(out) + 2) if n not in numbers)
+            out.append(ticket)
+        elif step < len(out):
+            ordinals.give_back(out.pop(step))
+
+
 def test_a_call_that_failed_unbilled_gives_its_number_back() -> None:
     """Asked again it is the same call: after a crash the reply is found under the first number."""
     ordinals = Ordinals()
