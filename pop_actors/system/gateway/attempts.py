@@ -5,7 +5,7 @@ helps. Owned by the call's purchase, which writes down what comes of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pop_actors.core.admission import Pass
@@ -24,6 +24,7 @@ from pop_actors.system.gateway.shop import Shop
 from pop_actors.system.gateway.spending import Hold
 
 NO_ROOM_SECONDS = 1.0
+Billed = Callable[[JobJournal, "Attempts", AttemptFailed], Awaitable[None]]
 
 
 class Attempts:
@@ -41,9 +42,11 @@ class Attempts:
         *,
         is_last: bool,
         is_wanted: Callable[[], bool],
+        billed: Billed,
     ) -> None:
         """`deadline`: this provider's, in the loop's time. `is_last`: nobody is asked after it. `is_wanted()`: whether
-        somebody still waits for the reply."""
+        somebody still waits for the reply. `billed`: books a failure that cost something and is followed by another
+        request."""
         self.call = call
         self.account = desk.account(call.model)
         self.sending = False
@@ -55,6 +58,7 @@ class Attempts:
         self._deadline = deadline
         self._is_last = is_last
         self._is_wanted = is_wanted
+        self._billed = billed
         self._is_free = desk.kind == OFFLINE
         self._ambiguous = 0
         self._hold: Hold | None = None
@@ -238,6 +242,8 @@ class Attempts:
         if isinstance(decision, GiveUp):
             failure.details["gaveUp"] = decision.why
             raise failure
+        if failure.usage is not None:
+            await self._billed(self._journal, self, failure)
         self.retries += 1
         self._ambiguous += is_ambiguous
         self.account.retries += 1

@@ -135,7 +135,15 @@ class Purchase:
         deadline = now + share_of(self._deadline - now, left) if left else self._deadline
         made = 0 if self._attempts is None else self._attempts.made
         attempts = self._attempts = Attempts(
-            call, desk, self._shop, journal, deadline, made, is_last=not left, is_wanted=lambda: not self.job_gone
+            call,
+            desk,
+            self._shop,
+            journal,
+            deadline,
+            made,
+            is_last=not left,
+            is_wanted=lambda: not self.job_gone,
+            billed=self._billed_and_retried,
         )
         granted = await attempts.admitted()
         outcome = "internal"
@@ -202,15 +210,24 @@ class Purchase:
             self._book(journal, attempts, record, failure.usage, failure.cost_usd)
         return told
 
+    async def _billed_and_retried(self, journal: JobJournal, attempts: Attempts, failure: AttemptFailed) -> None:
+        """A failure that said what it used, and is followed by another request: booked under a key of its own, since
+        the call itself is not settled by it."""
+        record = failed_record(attempts.call, failure, failure.message, self._shop.now())
+        record["key"] = f"{attempts.call.key}#{attempts.made}"
+        await self._settle(journal, record)
+        self._book(journal, attempts, record, failure.usage or Usage(), failure.cost_usd)
+
     async def _settle(self, journal: JobJournal, record: dict[str, Any]) -> None:
         """What was paid is on disk before anybody hears of it: it waits for room as long as that takes, and where the
         device fails it is tried a few times."""
         offset: int | None = None
         troubles = 0
-        while self.call.key not in journal:
+        key: str = record["key"]
+        while key not in journal:
             try:
                 offset = journal.append(record) if offset is None else offset
-                await journal.settle(self.call.key, offset)
+                await journal.settle(key, offset)
             except CallFailed as failure:
                 troubles += failure.code != DISK_FULL
                 if troubles >= TRIES_IN_TROUBLE:
@@ -234,7 +251,7 @@ class Purchase:
     ) -> None:
         call = attempts.call
         attempts.account.book(usage, cost_usd)
-        entry = Entry(call.key, call.job_id, call.pipeline, call.provider, call.model, cost_usd, record["at"])
+        entry = Entry(record["key"], call.job_id, call.pipeline, call.provider, call.model, cost_usd, record["at"])
         self._shop.spending.book(attempts.payer, entry)
         journal.spent += cost_usd or 0.0
         self._tell(record)

@@ -49,7 +49,22 @@ def test_a_stream_that_was_cut_is_asked_for_again(tmp_path: Path) -> None:
     with world(tmp_path) as here:
         add(here, stream="always")
         assert here.ask("unfinished-1", provider="other")["content"].startswith("reply to ")
-        assert here.types() == ["sent", "sent", "paid"]
+        assert here.types() == ["sent", "failed", "sent", "paid"]
+
+
+def test_what_a_broken_stream_had_used_is_booked_though_it_is_asked_for_again(tmp_path: Path) -> None:
+    """Each bill once, under a key of its own, also after a restart; the reply that came in the end is replayed."""
+    with world(tmp_path) as here:
+        add(here, stream="always")
+        reply = here.ask("unfinished-1+usage-12-34", provider="other")
+        first, second = (line for line in here.journal() if "usage" in line)
+        assert (first["type"], second["type"]) == ("failed", "paid")
+        assert first["key"] == f"{second['key']}#1"
+        assert [line["usage"]["outputTokens"] for line in (first, second)] == [34, 34]
+        assert [event.output_tokens for _, event in here.paid] == [34, 34]
+        here.restart()
+        assert here.ask("unfinished-1+usage-12-34", provider="other") == {**reply, "replayed": True}
+        assert len(here.server.calls) == 2
 
 
 def test_an_endpoint_can_be_fitted_by_settings(tmp_path: Path) -> None:
