@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all faults soak check bench format clean
+.PHONY: help setup demo test test-all faults soak check bench bench-peers format clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -39,6 +39,9 @@ check: $(READY) ## Lint, strict types, import arrows
 
 bench: $(READY) ## Speed and memory, each beside its floor measured in the same run
 	@$(BIN)/python -m tests.bench
+
+bench-peers: $(READY) ## The gateway beside LiteLLM's router and proxy, installed in .bench-peers
+	@$(BIN)/python -m tests.bench.peers
 
 format: $(READY) ## Put the sources in the one format
 	@$(BIN)/ruff check --fix -q . || true

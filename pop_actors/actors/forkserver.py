@@ -34,6 +34,7 @@ SETUP = ("pop_actors.actors.adoption", "pop_actors.actors.freeze")
 ORPHAN_SECONDS = 5.0
 FORK_SECONDS = 60.0
 UNCLAIMED_SECONDS = 60.0
+LOOK_SECONDS = 10.0  # a look asks the kernel once for each thread of the daemon
 SERVER_DIED = 255  # what multiprocessing says of a process whose forkserver cannot tell its exit code any more
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Forkserver:
         self._first: int | None = None
         self._undying: set[int] = set()
         self._zombies: dict[int, float] = {}
+        self._looked_at = -LOOK_SECONDS
 
     def prepare(self) -> None:
         """Before the first worker. Should the forkserver die, its children become this process's."""
@@ -124,9 +126,12 @@ class Forkserver:
     def _reap_unclaimed(self) -> None:
         """This process adopts all that its own programs leave behind, too. Their zombies nobody waits for, unlike those
         of its own children, which are gone long before `UNCLAIMED_SECONDS`."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
         kept = {_server(), *_workers, *(process.pid for process in multiprocessing.active_children())}
         zombies = [pid for pid in children_of(os.getpid()) if pid not in kept and not is_alive(pid)]
-        now = time.monotonic()
         self._zombies = {pid: self._zombies.get(pid, now) for pid in zombies}
         for pid, seen_at in self._zombies.items():
             if now - seen_at >= UNCLAIMED_SECONDS:

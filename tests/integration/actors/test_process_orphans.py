@@ -94,6 +94,7 @@ def test_zombies_that_nobody_waits_for_do_not_pile_up(tmp_path: Path, monkeypatc
             next_life()
         assert adopted in process_table.children_of(os.getpid())
         monkeypatch.setattr("pop_actors.actors.forkserver.UNCLAIMED_SECONDS", 0.0)
+        monkeypatch.setattr("pop_actors.actors.forkserver.LOOK_SECONDS", 0.0)
         next_life()
         assert adopted not in process_table.children_of(os.getpid())
 
