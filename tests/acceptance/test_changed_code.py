@@ -165,6 +165,7 @@ def test_a_run_can_wait_for_somebody_to_look_at_the_edit(tmp_path: Path, decisio
     assert len(run.log("events.jsonl", "CodeChanged")) == 1
 
 
+@pytest.mark.faults
 def test_nothing_is_said_where_nothing_changed(tmp_path: Path) -> None:
     """Touched files, the registry's pipeline.json, which counts for later runs, and a new run are no change."""
     run = Run(tmp_path, "wait")

@@ -176,6 +176,7 @@ def test_the_services_own_files_stop_no_start(tmp_path: Path, damage: str) -> No
         assert daemon.ctl("list", "--all").returncode == 0
 
 
+@pytest.mark.faults
 def test_a_stopped_job_whose_log_lost_that_stays_stopped(tmp_path: Path) -> None:
     """A log that is merely shorter looks sound; the status knows that somebody stopped the job, or that it failed."""
     workspace = workspace_of_format_1(tmp_path)
@@ -193,6 +194,7 @@ def test_a_stopped_job_whose_log_lost_that_stays_stopped(tmp_path: Path) -> None
         wait_until(lambda: workspace.is_complete("was-stopped"), SECONDS, "a new run", daemon)
 
 
+@pytest.mark.faults
 def test_a_folder_copied_by_hand_is_no_second_job(tmp_path: Path) -> None:
     """It is set aside, and no repair makes one of it; the original is done."""
     workspace = workspace_of_format_1(tmp_path)
@@ -208,6 +210,7 @@ def test_a_folder_copied_by_hand_is_no_second_job(tmp_path: Path) -> None:
     assert [run["id"] for run in workspace.runs()] == ["original"]
 
 
+@pytest.mark.faults
 def test_a_task_whose_output_is_gone_for_good_runs_again_on_a_persons_word(tmp_path: Path) -> None:
     """The job that builds on it ends at once, in error, naming the file and what to type; no crash after crash."""
     workspace = workspace_of_format_1(tmp_path)
@@ -224,6 +227,7 @@ def test_a_task_whose_output_is_gone_for_good_runs_again_on_a_persons_word(tmp_p
         wait_until(lambda: workspace.is_complete("poor"), SECONDS, "the new run", daemon)
 
 
+@pytest.mark.faults
 def test_a_finished_job_with_a_damaged_log_is_refused_a_new_run_until_it_is_repaired(tmp_path: Path) -> None:
     """A repair brings it back to where it was, with the one line it has; then it can be run again."""
     workspace = workspace_of_format_1(tmp_path)

@@ -123,6 +123,7 @@ def test_a_rejected_job_is_in_error_and_can_be_restarted(daemon: Daemon) -> None
     assert end_of(daemon, "a") == "done"
 
 
+@pytest.mark.faults
 def test_other_branches_run_on_and_gates_open_one_by_one(daemon: Daemon) -> None:
     """It waits when nothing else is left to do, at the first gate in the pipeline's order, then at the next."""
     daemon.workspace.drop("a", {"pipeline": "branches", "data": {}})
@@ -155,6 +156,7 @@ def test_a_job_at_a_gate_outlives_the_service(workspace: Workspace) -> None:
     assert event_types(workspace, "a").count("JobStarted") == 2
 
 
+@pytest.mark.faults
 def test_what_waits_at_no_gate_is_not_decided_on(daemon: Daemon) -> None:
     """Each with the exit code that fits; a waiting job can be stopped, and is not restarted unseen."""
     daemon.workspace.drop("a", {"pipeline": "middle", "data": {}})

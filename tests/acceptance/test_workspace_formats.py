@@ -102,6 +102,7 @@ def test_a_format_too_old_to_bring_up_is_refused_with_the_way_there(tmp_path: Pa
     assert [path.name for path in workspace.data.iterdir()] == ["state"]
 
 
+@pytest.mark.faults
 def test_a_new_workspace_says_its_format_and_a_damaged_marker_stops_nobody(tmp_path: Path) -> None:
     """What the marker was is kept beside it."""
     workspace = quick_workspace(tmp_path)

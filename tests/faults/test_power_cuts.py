@@ -63,6 +63,7 @@ def position_of(recording: Recording, point: str) -> int:
     return recording.passage(name, int(number or 1))
 
 
+@pytest.mark.faults
 def test_the_record_of_a_run_is_whole(recording: Recording, tmp_path: Path) -> None:
     """Every change of the disk went through the seam: played back, it gives the very files that were left."""
     model = recording.model(len(recording.lines) - 1)
