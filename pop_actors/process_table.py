@@ -103,13 +103,13 @@ def carries(pid: int, variable: str, value: str) -> bool:
 
 def _environment(pid: int) -> bytes:
     """It shows nothing for a moment while its process begins to execute another program."""
-    for _ in range(LOOKS):
+    for look in range(LOOKS):
         with open(f"/proc/{pid}/environ", "rb") as file:
             environment = file.read()
         fields = _fields(pid)
         if environment or fields is None or fields[_MEMORY] == b"0":
             break
-        time.sleep(FIRST_PAUSE_SECONDS)
+        time.sleep(min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**look))
     return environment
 
 

@@ -35,6 +35,8 @@ def family() -> Iterator[list[int]]:
     process = subprocess.Popen([sys.executable, "-c", FAMILY], stdout=subprocess.PIPE, env=marked)
     assert process.stdout is not None
     pids = [int(word) for word in process.stdout.readline().split()]
+    for pid in pids:  # the second may still be on its way into its program
+        wait_until(lambda p=pid: process_table.carries(p, "MARKED", MINE), SOON, f"{pid} to carry the mark")
     yield pids
     for pid in pids:
         process_table.kill_if(pid, process_table.is_alive)
@@ -60,7 +62,7 @@ def process_table_gap() -> int:
 
 def test_a_mark_is_inherited_and_found(family: list[int]) -> None:
     """By its whole value, and never on the one that looks."""
-    assert set(process_table.carriers("MARKED", MINE)) == set(family)
+    wait_until(lambda: set(process_table.carriers("MARKED", MINE)) == set(family), SOON, "both to be seen")
     assert process_table.carriers("MARKED", "as mine") == []
     own = os.environ.get("PATH", "")
     assert os.getpid() not in process_table.carriers("PATH", own)
