@@ -47,7 +47,7 @@ def open_tracer(table: TelemetryTable) -> Tracer | None:
     if table.otlp_endpoint is None:
         return None
     check(table)
-    from pop_actors.telemetry import tracer  # 18 MB and 0.2 s that a daemon without a collector must not carry
+    from pop_actors.telemetry import tracer  # the SDK, which a daemon without a collector must not carry
 
     headers = {name: value.get_secret_value() for name, value in table.headers.items()}
     return tracer.Tracer(address(table.otlp_endpoint), headers, table.service_name)

@@ -117,7 +117,7 @@ def test_the_header_reaches_no_process_of_a_job(tmp_path: Path) -> None:
 
 
 def test_without_a_collector_nothing_of_it_is_loaded(tmp_path: Path) -> None:
-    """The SDK is 18 MB; who does not want it does not carry it."""
+    """Who wants no traces does not carry the SDK."""
     look = (
         "import sys, pathlib\n"
         "from pop_actors.config import load\n"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from support.daemon import Daemon, Workspace, wait_until
+from support.processes import Process, of_session, processes
 
 PROVIDER = Path(__file__).resolve().parents[1] / "support" / "provider_server.py"
 COMPLETE_SECONDS = 45.0
@@ -124,32 +125,6 @@ def provider_process(folder: Path) -> Iterator[Provider]:
         process.wait(10)
 
 
-@dataclass(frozen=True)
-class Process:
-    """A line of /proc. `state` is the kernel's letter: T is stopped."""
-
-    pid: int
-    name: str
-    state: str
-    parent: int
-    group: int
-    session: int
-
-
-def processes() -> list[Process]:
-    """All that live; zombies do not."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                stat = Path(f"/proc/{entry}/stat").read_text(encoding="utf-8", errors="replace")
-                head, _, tail = stat.rpartition(")")
-                state, parent, group, session, *_ = tail.split()
-                name = head.partition("(")[2]
-                found.append(Process(int(entry), name, state, int(parent), int(group), int(session)))
-    return [process for process in found if process.state not in {"Z", "X"}]
-
-
 def is_alive(pid: int) -> bool:
     """Whether that process lives, and is no zombie."""
     return any(process.pid == pid for process in processes())
@@ -203,7 +178,7 @@ class World:
     def family(self) -> list[Process]:
         """The daemon now, or what is left of it: forkserver, pool, jobs, and what these have started."""
         assert self.daemon is not None
-        return [process for process in processes() if process.session == self.daemon.pid]
+        return of_session(self.daemon.pid)
 
     def job_process(self, job_id: str) -> Process | None:
         name = f"jobs/{job_id}"[-15:]

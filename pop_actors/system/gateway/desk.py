@@ -73,11 +73,6 @@ class Desk:
             self._tell(limit)
 
     @property
-    def opened(self) -> Provider | None:
-        """The provider, if a call has needed it."""
-        return self._provider
-
-    @property
     def limits(self) -> Limits:
         """The provider's own, as set."""
         return self.lane.admission.shared.limits
