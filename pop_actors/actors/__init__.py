@@ -37,12 +37,16 @@ from pop_actors.actors.supervisor import DynamicSupervisor, Supervisor, supervis
 from pop_actors.actors.system import ActorSystem
 from pop_actors.actors.timers import Timer, Timers
 from pop_actors.core.messages import Json, Stop
+from pop_actors.errors import ActorError, AnswerFailed, AskTimeout, Refused, StartRefused, Unavailable
 
 __all__ = [
     "NORMAL",
     "SHUTDOWN",
     "Actor",
+    "ActorError",
     "ActorSystem",
+    "AnswerFailed",
+    "AskTimeout",
     "AutoShutdown",
     "Backoff",
     "Beat",
@@ -64,6 +68,7 @@ __all__ = [
     "ProcessContext",
     "Question",
     "Ref",
+    "Refused",
     "Registry",
     "Report",
     "Restart",
@@ -71,6 +76,7 @@ __all__ = [
     "RunningChild",
     "StartChild",
     "StartFailed",
+    "StartRefused",
     "Started",
     "Starter",
     "Stop",
@@ -80,6 +86,7 @@ __all__ = [
     "TerminateChild",
     "Timer",
     "Timers",
+    "Unavailable",
     "WhichChildren",
     "check_child_specs",
     "process",

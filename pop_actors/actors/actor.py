@@ -32,13 +32,13 @@ from pop_actors.actors.child import (
     StartFailed,
     nobody,
 )
+from pop_actors.actors.exits import a_reason
 from pop_actors.actors.mailbox import (
     MAILBOX_LIMIT,
     PATIENCE_SECONDS,
     Letter,
-    Mailbox,
     MailboxPolicy,
-    SheddingMailbox,
+    mailbox_of,
     never_wait_here,
 )
 from pop_actors.actors.registry import Registry
@@ -94,6 +94,7 @@ class Actor(pykka.ThreadingActor):
         self._is_up = False
         self._up_since: float | None = None
         self._is_closed = False
+        self._thread = 0
         self._end_reason: ExitReason | None = None
         self._busy_since: float | None = None
         self._beat_is_wanted = False
@@ -272,10 +273,12 @@ class Actor(pykka.ThreadingActor):
         self.put(message)
 
     def end(self, reason: ExitReason = NORMAL) -> None:
-        """End after the present message, for this reason. Only in its own thread."""
+        """End after the present message, for this reason; what waits in the mailbox is not taken any more."""
         if self._end_reason is None:
-            self._end_reason = reason
+            self._end_reason = a_reason(reason)
         self.actor_stopped.set()
+        if threading.get_ident() != self._thread:
+            self._mailbox.put(Letter(_Nudge()))
 
     @property
     def has_failed(self) -> bool:
@@ -292,19 +295,18 @@ class Actor(pykka.ThreadingActor):
     # pykka's hooks: the loop, its three phases, and what ends it.
 
     def _create_actor_inbox(self) -> Any:  # type: ignore[override]  # pykka's is static and knows no policies
-        self._mailbox = self._make_mailbox()
+        name = type(self).__name__
+        self._mailbox = mailbox_of(name, self.mailbox_limit, self.mailbox_policy, self.may_be_lost)
         return self._mailbox
 
-    def _make_mailbox(self) -> Mailbox:
-        if self.mailbox_policy == "drop_oldest":
-            return SheddingMailbox(self.mailbox_limit, self.may_be_lost)
-        return Mailbox(self.mailbox_limit, refuses=self.mailbox_policy == "refuse")
-
     def _start_actor_loop(self) -> None:
+        if not hasattr(self, "_ended"):
+            raise TypeError(f"{type(self).__name__}'s constructor does not call super().__init__(), which it has to")
         threading.Thread(target=self._actor_loop, name=self.address, daemon=self.use_daemon_thread).start()
 
     def _actor_loop_setup(self) -> None:
         never_wait_here()
+        self._thread = threading.get_ident()
         try:
             self.on_start()
             self._has_begun = True
@@ -430,9 +432,14 @@ class Actor(pykka.ThreadingActor):
         state = "gone" if self._is_closed else "busy" if self._busy_since is not None else "idle"
         return f"{type(self).__name__}({self.address}, {state}, {self.depth()} waiting)"
 
+    def __str__(self) -> str:
+        return repr(self)
+
 
 def thread(actor: type[Actor], /, **arguments: Any) -> Callable[[Launch], Actor]:
     """A starter for a `ChildSpec`: a thread actor of this class; `arguments` go to its constructor."""
+    if not (isinstance(actor, type) and issubclass(actor, Actor)):
+        raise TypeError(f"thread() takes a class of Actor, and what its constructor wants by name; not {actor!r}")
 
     def start(launch: Launch) -> Actor:
         return actor.spawn(launch.address, launch.registry, launch.notify, epoch=launch.epoch, **arguments)

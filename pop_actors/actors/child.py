@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol, get_args
 
-from pop_actors.actors.exits import NORMAL, SHUTDOWN, ExitReason, ReasonKind
+from pop_actors.actors.exits import NORMAL, SHUTDOWN, ExitReason, ReasonKind, a_reason
 from pop_actors.actors.registry import Registry
 from pop_actors.actors.reports import ReportListener, unreported
-from pop_actors.actors.restart_budget import Backoff
+from pop_actors.actors.restart_budget import Backoff, is_number
 from pop_actors.actors.timers import Timers
 
 __all__ = [
@@ -70,12 +70,18 @@ class StartFailed:
 
     reason: ExitReason
 
+    def __post_init__(self) -> None:
+        a_reason(self.reason)
+
 
 @dataclass(frozen=True, slots=True)
 class Exited:
     """A child that had started is gone; the only notice of its death."""
 
     reason: ExitReason
+
+    def __post_init__(self) -> None:
+        a_reason(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +150,7 @@ class ChildSpec:
     start            launches it and returns at once: `thread(Class, …)`, `supervisor(…)`, `system.process(Class, …)`;
                      it may raise, which is a failed start
     restart          see `Restart`
-    shutdown         seconds between the polite stop and the forced one (default: 5; for supervisors infinity),
+    shutdown         seconds between the polite stop and the forced one (None: 5, and for supervisors infinity),
                      "infinity", or, for what can be killed (processes, supervisors), "brutal_kill": no polite stop
     kind             thread, process or supervisor: known from the starter, unless that is one of your own
     significant      its end may end its supervisor: see `AutoShutdown`
@@ -173,8 +179,34 @@ class ChildSpec:
         if isinstance(self.start, type) and hasattr(self.start, "start_and_wait"):
             raise TypeError(f"child {self.id}: an actor's class is no starter; write thread({self.start.__name__}, …)")
         self._settle_kind()
-        if self.restart not in set(Restart):
+        self._check_stop()
+        self._check_restart()
+        if not (is_number(self.start_seconds) and self.start_seconds > 0):
+            raise ValueError(
+                f"child {self.id}: start_seconds is a number of seconds above 0, not {self.start_seconds!r}"
+            )
+
+    def _check_restart(self) -> None:
+        if self.restart not in list(Restart):
             raise ValueError(f"child {self.id}: restart is permanent, transient or temporary, not {self.restart!r}")
+        if not isinstance(self.significant, bool):
+            raise TypeError(f"child {self.id}: significant is True or False, not {self.significant!r}")
+        if self.significant and self.restart == "permanent":
+            raise ValueError(f"child {self.id}: a permanent child cannot be significant, it never ends for good")
+        if not isinstance(self.backoff, Backoff | None):
+            raise TypeError(f"child {self.id}: backoff is a Backoff(minimum, maximum, …), not {self.backoff!r}")
+        if not _is_count(self.first_epoch):
+            raise ValueError(f"child {self.id}: first_epoch is a whole number from 1 on, not {self.first_epoch!r}")
+
+    def _settle_kind(self) -> None:
+        said: ChildKind | None = self.kind
+        known = self.start.kind if isinstance(self.start, KindedStarter) else None
+        if said is None:
+            object.__setattr__(self, "kind", known or "thread")
+        elif known not in {None, said}:
+            raise ValueError(f"child {self.id}: its starter launches a {known}; kind says {said!r}, leave it out")
+
+    def _check_stop(self) -> None:
         if self.kind not in get_args(ChildKind):
             raise ValueError(f"child {self.id}: kind is thread, process or supervisor, not {self.kind!r}")
         if not _is_shutdown(self.shutdown):
@@ -185,27 +217,15 @@ class ChildSpec:
             raise ValueError(
                 f"child {self.id}: brutal_kill is for processes, a thread cannot be killed; give it seconds"
             )
-        if self.significant and self.restart == "permanent":
-            raise ValueError(f"child {self.id}: a permanent child cannot be significant, it never ends for good")
-        if not self.start_seconds > 0:
-            raise ValueError(f"child {self.id}: start_seconds is above 0, not {self.start_seconds!r}")
-
-    def _settle_kind(self) -> None:
-        said: ChildKind | None = self.kind
-        known = self.start.kind if isinstance(self.start, KindedStarter) else None
-        if said is None:
-            object.__setattr__(self, "kind", known or "thread")
-        elif known not in {None, said}:
-            raise ValueError(f"child {self.id}: its starter launches a {known}; kind says {said!r}, leave it out")
+        if self.shutdown is None:
+            object.__setattr__(self, "shutdown", "infinity" if self.kind == "supervisor" else SHUTDOWN_SECONDS)
 
     @property
     def grace(self) -> float | None:
         """Seconds it is given to stop politely; None: as long as it takes."""
-        if self.shutdown is None:
-            return None if self.kind == "supervisor" else SHUTDOWN_SECONDS
         if self.shutdown in {"infinity", math.inf}:
             return None
-        return 0.0 if self.shutdown == "brutal_kill" else float(self.shutdown)
+        return 0.0 if self.shutdown == "brutal_kill" else float(self.shutdown or 0)
 
     @property
     def can_be_killed(self) -> bool:
@@ -214,6 +234,10 @@ class ChildSpec:
 
 
 def _is_shutdown(value: object) -> bool:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value >= 0  # not for nan
-    return value is None or value in {"brutal_kill", "infinity"}
+    if isinstance(value, int | float):
+        return is_number(value) and value >= 0
+    return value is None or value in ("brutal_kill", "infinity")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 ReasonKind = Literal["normal", "shutdown", "exception", "exit", "signal", "hung", "timeout"]
+_KINDS = get_args(ReasonKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,10 @@ class ExitReason:
     kind: ReasonKind
     detail: str = ""
 
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise ValueError(f"an exit reason is one of {', '.join(_KINDS)}, not {self.kind!r}; the rest is its detail")
+
     @property
     def is_abnormal(self) -> bool:
         """Whether a transient child is started again after it: anything but normal and shutdown."""
@@ -27,6 +32,13 @@ class ExitReason:
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+
+def a_reason(value: object) -> ExitReason:
+    """It, where it is one; else TypeError."""
+    if not isinstance(value, ExitReason):
+        raise TypeError(f"an actor ends for an ExitReason(kind, detail), not {value!r}")
+    return value
 
 
 NORMAL = ExitReason("normal")

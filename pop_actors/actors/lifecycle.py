@@ -38,12 +38,10 @@ class Lifecycle:
         self._waves = Waves()
         self._last_wave: Wave | None = None
         self._end_reason = SHUTDOWN
+        self._end_once_up: ExitReason | None = None
 
     def add(self, spec: ChildSpec) -> Child:
-        """ValueError where its id is taken, or it is at odds with the policy."""
-        if spec.id in self.children:
-            raise ValueError(f"two children are called {spec.id}; ids are unique among siblings")
-        self.policy.check(spec)
+        """A child that was checked: its id is free, and it is in line with the policy."""
         window = self._new_window() if self.policy.intensity_scope == "child" else self._shared_window
         child = self.children[spec.id] = Child(spec, next(self._numbers), window, spec.first_epoch)
         return child
@@ -115,6 +113,8 @@ class Lifecycle:
         elif wave.is_first:
             self.phase = "running"
             self.effects.append(m.Up())
+            if self._end_once_up is not None:
+                self.end(self._end_once_up)
 
     # One child
 
@@ -152,8 +152,16 @@ class Lifecycle:
         self.effects.append(m.Kill(child.incarnation))
         child.timer = self._set_timer(KILL_SECONDS, child)
 
-    def leave_out(self, child: Child) -> None:
-        """Call off whatever start of it is under way."""
+    def call_off(self, child: Child) -> None:
+        """It is not to start. Siblings whose restart waits for its own stay down with it, since those after it may
+        need it."""
+        wave = child.wave
+        if wave is not None and not wave.is_first and next(iter(wave.to_start), None) is child:
+            for sibling in list(wave.to_start)[1:]:
+                self._waves.leave_out(sibling)
+                self.refuse_starters(sibling, "terminated", f"it waited for {child.spec.id}, which was stopped")
+                if sibling.incarnation is None:
+                    self.rest(sibling)
         self._waves.leave_out(child)
 
     def rest(self, child: Child) -> None:
@@ -272,7 +280,14 @@ class Lifecycle:
         elif child.spec.significant and (
             self.policy.auto_shutdown == "any_significant" or not self._has_live_significant()
         ):
-            self.end(ExitReason("shutdown", f"significant child {child.spec.id} ended: {reason}"))
+            self._shut_down(ExitReason("shutdown", f"significant child {child.spec.id} ended: {reason}"))
+
+    def _shut_down(self, reason: ExitReason) -> None:
+        """Now, or as soon as it is up: a child that is done early is no reason for its supervisor not to start."""
+        if self.phase == "starting":
+            self._end_once_up = self._end_once_up or reason
+        else:
+            self.end(reason)
 
     def _has_live_significant(self) -> bool:
         return any(child.spec.significant and child.state != "stopped" for child in self.children.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import mmap
 import os
 import signal
 import socket
@@ -47,7 +48,7 @@ class Link:
         self._address = address
         self._epoch = epoch
         self._frames = frames
-        self._chunk = memoryview(bytearray(RECEIVE_BYTES))
+        self._chunk = memoryview(mmap.mmap(-1, RECEIVE_BYTES))  # takes memory only as far as it is ever filled
         self._sending = threading.Lock()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, Future[Any]] = {}
@@ -148,6 +149,11 @@ class Question(NamedTuple):
     def answer(self, value: object) -> None:
         """Send the answer, a plain JSON value."""
         self.link.send(PARENT, REPLY, self.number, value)
+
+    def fail(self, error: BaseException) -> None:
+        """Say no: the asker gets a `Refused` as it is; of anything else, that the actor failed on the question, which
+        is then not asked again."""
+        self.link.send(PARENT, "refusal", self.number, refusal_body(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pop_actors.errors import Unavailable
 
@@ -227,3 +227,16 @@ class SheddingMailbox(Mailbox):
         with self._lock:
             first = self._first()
             return first[0][1] if first else None
+
+
+def mailbox_of(owner: str, limit: int, policy: MailboxPolicy, may_be_lost: frozenset[type]) -> Mailbox:
+    """The mailbox that a class of actors (`owner`) asks for; ValueError where it asks for none there is."""
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ValueError(f"{owner}: mailbox_limit is a whole number from 1 on, not {limit!r}")
+    if policy not in get_args(MailboxPolicy):
+        raise ValueError(f"{owner}: mailbox_policy is one of {', '.join(get_args(MailboxPolicy))}, not {policy!r}")
+    if policy != "drop_oldest":
+        return Mailbox(limit, refuses=policy == "refuse")
+    if not (isinstance(may_be_lost, frozenset) and may_be_lost and all(isinstance(kind, type) for kind in may_be_lost)):
+        raise ValueError(f"{owner}: drop_oldest needs may_be_lost, a frozenset of message types, not {may_be_lost!r}")
+    return SheddingMailbox(limit, may_be_lost)

@@ -69,25 +69,31 @@ class Policy:
             _one_of("free_reasons", reason, set(get_args(ReasonKind)))
         if self.strategy != "one_for_one" and (self.dynamic or self.intensity_scope == "child"):
             raise ValueError(f"{self.strategy} restarts children together; dynamic and intensity_scope=child do not")
+        if self.dynamic and self.auto_shutdown != "never":
+            raise ValueError(f"auto_shutdown is never where children are dynamic, not {self.auto_shutdown}")
 
     def check(self, spec: ChildSpec) -> None:
-        """ValueError where a child makes no sense under this policy."""
+        """TypeError where it is no child, ValueError where it makes no sense under this policy."""
+        if not isinstance(spec, ChildSpec):
+            raise TypeError(f"a child is described by a ChildSpec(id, start, …), not {spec!r}")
         if spec.significant and self.auto_shutdown == "never":
             raise ValueError(f"child {spec.id}: significant means nothing where auto_shutdown is never")
 
 
 def check_child_specs(specs: Iterable[ChildSpec], policy: Policy | None = None) -> None:
-    """ValueError where two specs have the same id, or one is at odds with the policy."""
+    """ValueError where two specs have the same id, or one is at odds with the policy; TypeError where one is none."""
+    if isinstance(specs, ChildSpec):
+        raise TypeError(f"a list of ChildSpecs is checked, not one alone: {specs.id}")
     seen: set[str] = set()
     for spec in specs:
+        (policy or Policy(auto_shutdown="any_significant")).check(spec)
         if spec.id in seen:
             raise ValueError(f"two children are called {spec.id}; ids are unique among siblings")
         seen.add(spec.id)
-        (policy or Policy(auto_shutdown="any_significant")).check(spec)
 
 
 def _one_of(name: str, value: str, allowed: set[str]) -> None:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"a policy's {name} is one of {', '.join(sorted(allowed))}, not {value!r}")
 
 

@@ -6,13 +6,16 @@ thread fills the mailbox, answers asks and sends heartbeats; it never runs the a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from pop_actors.actors.link import Question
 from pop_actors.core.messages import Stop
+from pop_actors.errors import ActorError, Refused
 
 
 class Ref(Protocol):
@@ -57,11 +60,12 @@ class ProcessActor:
 
     def on_start(self) -> None:
         """Called once, in the main thread, before the first message. The actor has started when it is through, or when
-        it calls `self.context.ready()`; what fails before that is a failed start."""
+        it calls `self.context.ready()`; what fails before that is a failed start. `stop()` before that means that
+        there is nothing to do: no failure, and no child."""
 
     def on_receive(self, message: object) -> None:
-        """Called for each message, in the main thread; an ask comes as a `link.Question`. What a subclass does not know
-        it passes on here: the supervisor's `Stop` then ends it."""
+        """Called for each message, in the main thread; an ask comes as a `Question`, and `Refused` raised on one is
+        its answer. What a subclass does not know it passes on here: the supervisor's `Stop` then ends it."""
         if isinstance(message, Stop):
             self.stop()
 
@@ -72,6 +76,22 @@ class ProcessActor:
     def run(self) -> None:
         """The actor's life: start, then one message after the other until `stop()`."""
         self.on_start()
+        if not self._running:  # nothing to do: no failure, and no child
+            return
         self.context.ready()
         while self._running:
-            self.on_receive(self.context.mailbox.get())
+            self._turn(self.context.mailbox.get())
+
+    def _turn(self, message: object) -> None:
+        """One message. Whoever asked hears of a failure, or the same question would fail the next incarnation, too."""
+        if not isinstance(message, Question):
+            self.on_receive(message)
+            return
+        try:
+            self.on_receive(message)
+        except Refused as refusal:
+            message.fail(refusal)
+        except BaseException as error:
+            with contextlib.suppress(ActorError):  # nobody is left to hear it
+                message.fail(error)
+            raise

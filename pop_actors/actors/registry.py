@@ -7,6 +7,7 @@ no actor's code. What could not be delivered is counted here, since a registry o
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections import OrderedDict, deque
@@ -16,6 +17,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from pop_actors.actors.undelivered import Undelivered
 from pop_actors.errors import ActorError, AskTimeout, Unavailable
+
+_log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.05
 AWAY_SECONDS = 30.0
@@ -74,6 +77,11 @@ class Registry:
             for message in left:
                 with contextlib.suppress(ActorError):  # counted where it was refused
                     _hand(message, endpoint)
+            before = self._endpoints.get(address)
+            if before is not None and before is not endpoint:
+                _log.warning(
+                    "%s is %r from now on; %r had the address, and gets no more messages", address, endpoint, before
+                )
             self._endpoints[address] = endpoint
             self._mailboxes.pop(address, None)
             if isinstance(endpoint, Mailbox):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -17,6 +18,9 @@ class Backoff:
     reset_after: float = 60.0
 
     def __post_init__(self) -> None:
+        for name in ("minimum", "maximum", "jitter", "reset_after"):
+            if not is_number(getattr(self, name)):
+                raise TypeError(f"a backoff's {name} is a number, not {getattr(self, name)!r}")
         if not 0 <= self.minimum <= self.maximum:
             raise ValueError(
                 f"a backoff's minimum ({self.minimum}) is from 0 on and at most its maximum ({self.maximum})"
@@ -28,6 +32,11 @@ class Backoff:
         """The pause after this many earlier failures in a row; `random` is in [0, 1)."""
         doubled = self.minimum * 2.0 ** min(failures_before, 64)
         return min(self.maximum, doubled) * (1 + random * self.jitter)
+
+
+def is_number(value: object) -> bool:
+    """Whether it can be so many seconds, or so many times."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
 @dataclass(slots=True)

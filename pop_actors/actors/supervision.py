@@ -11,9 +11,8 @@ from typing import Any
 
 from pop_actors.actors import supervision_messages as m
 from pop_actors.actors.child import ChildSpec
-from pop_actors.actors.exits import SHUTDOWN
 from pop_actors.actors.lifecycle import Lifecycle, Phase
-from pop_actors.actors.policy import Policy
+from pop_actors.actors.policy import Policy, check_child_specs
 from pop_actors.actors.waves import Child, count
 
 
@@ -21,14 +20,18 @@ class Supervision:
     """The machine."""
 
     def __init__(self, specs: Iterable[ChildSpec], policy: Policy, random: Callable[[], float]) -> None:
-        """ValueError where the specs are at odds with the policy or each other. `random` gives [0, 1), for jitter."""
+        """ValueError where the specs are at odds with the policy or each other, TypeError where they are none. `random`
+        gives [0, 1), for jitter."""
+        if not isinstance(policy, Policy):
+            raise TypeError(f"a supervisor's policy is a Policy(strategy, max_restarts, …), not {policy!r}")
+        check_child_specs(specs := tuple(_listed(specs)), policy)
         self.policy = policy
         self._life = Lifecycle(policy, random)
         self._caller = 0
         self._last_tick = 0.0
         self._events: dict[type, Callable[[Any], None]] = {
             m.Begin: lambda _: self._begin(),
-            m.Shutdown: lambda _: self._life.end(SHUTDOWN),
+            m.Shutdown: lambda event: self._life.end(event.reason),
             m.Collapse: lambda event: self._life.collapse(event.reason),
             m.Asked: self._asked,
             m.Noticed: lambda event: self._life.notice(event.incarnation, event.notice),
@@ -87,7 +90,7 @@ class Supervision:
         for child in [known for known in self.children.values() if known.state == "running"]:
             child.last_beat = min(now, child.last_beat + held_up)
             if now - child.last_beat > self.policy.heartbeat_deadline:
-                self._life.hang(child, f"no heartbeat for {now - child.last_beat:.0f} s")
+                self._life.hang(child, f"no heartbeat for {now - child.last_beat:.3g} s")
             elif child.spec.kind != "process":
                 assert child.incarnation is not None
                 self._life.effects.append(m.Ping(child.incarnation))
@@ -99,6 +102,11 @@ class Supervision:
         self._commands[type(event.command)](event.command)
 
     def _start_child(self, command: m.StartChild) -> None:
+        try:
+            self.policy.check(command.spec)
+        except (TypeError, ValueError) as error:
+            self._refuse("bad_spec", str(error))
+            return
         known, limit = self.children.get(command.spec.id), self.policy.max_children
         if self.phase == "stopping":
             self._refuse("stopping", "the supervisor is ending")
@@ -109,12 +117,7 @@ class Supervision:
         elif limit is not None and len(self.children) >= limit:
             self._refuse("max_children", f"there are {limit} children already, and no more are allowed")
         else:
-            try:
-                child = self._life.add(command.spec)
-            except ValueError as error:
-                self._refuse("bad_spec", str(error))
-            else:
-                self._start_for_caller(child)
+            self._start_for_caller(self._life.add(command.spec))
 
     def _start_for_caller(self, child: Child) -> None:
         child.start_callers.append(self._caller)
@@ -124,7 +127,7 @@ class Supervision:
         child = self._find(command.id)
         if child is None:
             return
-        self._life.leave_out(child)
+        self._life.call_off(child)
         self._life.refuse_starters(child, "terminated", "it was stopped")
         if child.incarnation is None:
             self._life.rest(child)
@@ -169,7 +172,7 @@ class Supervision:
             self._answer(child.spec)
 
     def _find(self, child_id: str) -> Child | None:
-        child = self.children.get(child_id)
+        child = self.children.get(child_id) if isinstance(child_id, str) else None
         if child is None:
             self._refuse("not_found", f"there is no child {child_id}")
         return child
@@ -183,3 +186,9 @@ class Supervision:
     def _refuse_as_it_is(self, child: Child, advice: str) -> None:
         code = "restarting" if child.shown_state in {"waiting", "restarting"} else "running"
         self._refuse(code, f"child {child.spec.id} is {child.shown_state}; {advice}")
+
+
+def _listed(specs: Iterable[ChildSpec]) -> Iterable[ChildSpec]:
+    if isinstance(specs, Iterable):
+        return specs
+    raise TypeError(f"a supervisor's specs are a list of ChildSpecs, not {specs!r}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pop_actors.actors.child import ChildNotice, ChildSpec
-from pop_actors.actors.exits import ExitReason
+from pop_actors.actors.exits import SHUTDOWN, ExitReason
 from pop_actors.actors.reports import ReportKind
 
 # Commands: asked of the supervisor, answered when they are carried out, or refused with a code.
@@ -28,8 +28,8 @@ class StartChild:
 @dataclass(frozen=True, slots=True)
 class TerminateChild:
     """Stop a child, alone, for good. Its spec stays, unless it is temporary or dynamic. One that is stopped already is
-    no error; a restart under way is called off. `message` overrides the spec's `stop_message`. Answer: None, once it
-    is gone. Refused: not_found."""
+    no error; a restart under way is called off, and with it that of the siblings that waited for it. `message`
+    overrides the spec's `stop_message`. Answer: None, once it is gone. Refused: not_found."""
 
     id: str
     message: object | None = None
@@ -86,7 +86,9 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """Stop all children and end."""
+    """Stop all children and end, for this reason."""
+
+    reason: ExitReason = SHUTDOWN
 
 
 @dataclass(frozen=True, slots=True)

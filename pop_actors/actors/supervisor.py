@@ -14,19 +14,20 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from pop_actors.actors import supervision_messages as m
 from pop_actors.actors.actor import Actor
+from pop_actors.actors.announcer import Announcer
 from pop_actors.actors.child import ChildNotice, ChildSpec, KindedStarter, Launch, RunningChild, Starter, StartFailed
 from pop_actors.actors.commands import Commands
-from pop_actors.actors.exits import NORMAL, ExitReason
+from pop_actors.actors.exits import NORMAL, ExitReason, a_reason
 from pop_actors.actors.policy import Policy
-from pop_actors.actors.reports import Report, ReportKind, ReportListener
+from pop_actors.actors.reports import ReportListener
 from pop_actors.actors.supervision import Supervision
 from pop_actors.actors.timers import Timer, Timers
 from pop_actors.actors.tree import child_row, row
-from pop_actors.core.observations import ActorRestarted, ActorUp, Feed
+from pop_actors.core.observations import Feed
 from pop_actors.errors import Refused, Unavailable
 
 LAST_STOP_SECONDS = 10.0
@@ -70,13 +71,11 @@ class Supervisor(Actor, Commands):
         parent it has timers of its own. ValueError where the specs are at odds with the policy or each other.
         """
         super().__init__()
-        self._machine = Supervision(specs, policy or Policy(), random.random)
+        self._machine = Supervision(specs, Policy() if policy is None else policy, random.random)
         self._given_timers = timers
         self._timers = timers or Timers()
-        self._feed = feed or Feed()
-        self._report = report
+        self._announcer = Announcer(feed or Feed(), report, label)
         self._prefix = prefix
-        self._label = label
         self._running: dict[int, RunningChild] = {}
         self._pending: dict[int, Timer] = {}
         self._callers: dict[int, Future[Any]] = {}
@@ -90,7 +89,7 @@ class Supervisor(Actor, Commands):
             m.Ping: self._ping,
             m.SetTimer: self._set_timer,
             m.CancelTimer: lambda effect: self._pending.pop(effect.timer).cancel(),
-            m.Ready: self._child_is_up,
+            m.Ready: self._announcer.up,
             m.Gone: self._child_is_gone,
             m.GaveUp: self._gave_up,
             m.Answer: lambda effect: self._callers.pop(effect.caller).set_result(effect.value),
@@ -149,8 +148,6 @@ class Supervisor(Actor, Commands):
         self._launch = launch
         if self._given_timers is None and launch.timers is not None:
             self._given_timers = self._timers = launch.timers
-        if self._report is None:
-            self._report = launch.report
         self._start_actor_loop()
 
     def kill(self) -> bool:
@@ -161,11 +158,19 @@ class Supervisor(Actor, Commands):
         return True
 
     def on_start(self) -> None:
+        self._announcer.speak_for(self.address, self._launch.report)
         self._step(m.Begin())
         self._set_tick()
 
     def on_stop_request(self) -> None:
         self._step(m.Shutdown())
+
+    def end(self, reason: ExitReason = NORMAL) -> None:
+        """Stop the children in order, and then end, for this reason."""
+        if self._machine.phase in {"new", "ended"}:
+            super().end(reason)
+        else:
+            self.put(_Heard(m.Shutdown(a_reason(reason))))
 
     def receive(self, message: Any) -> object:
         if isinstance(message, _Heard):
@@ -227,14 +232,15 @@ class Supervisor(Actor, Commands):
         incarnation = effect.incarnation
 
         def notify(notice: ChildNotice) -> None:
+            if not isinstance(notice, ChildNotice):
+                raise TypeError(f"a supervisor is notified of Started, Exited, … of its child, not of {notice!r}")
             self.put(_Heard(m.Noticed(incarnation, notice)))
 
-        if effect.because is not None:
-            _log.info("%s: starting %s again (%s)", self.address, effect.spec.id, effect.because)
-            self._feed.publish(ActorRestarted(self._label or effect.spec.id, effect.because))
-        launch = Launch(self._prefix + effect.spec.id, effect.epoch, notify, self.registry, self._timers, self._tell_of)
+        self._announcer.starting(effect)
+        address = self._prefix + effect.spec.id
+        launch = Launch(address, effect.epoch, notify, self.registry, self._timers, self._announcer.tell)
         try:
-            self._running[incarnation] = effect.spec.start(launch)
+            self._running[incarnation] = _launched(effect.spec.start(launch))
         except Exception as error:  # noqa: BLE001 - whatever a starter raises is a failed start, and goes the way of one
             _log.error("%s: %s cannot be started", self.address, launch.address, exc_info=error)
             notify(StartFailed(ExitReason("exception", f"{type(error).__name__}: {error}")))
@@ -264,54 +270,22 @@ class Supervisor(Actor, Commands):
     def _set_tick(self) -> None:
         self._tick = self._timers.after(self._machine.policy.heartbeat_seconds, lambda: self.put(_Heard(m.Tick())))
 
-    def _child_is_up(self, effect: m.Ready) -> None:
-        if self._label is None:
-            self._feed.publish(ActorUp(effect.spec.id, up=True))
-        self._report_of("progress", effect)
-
     def _child_is_gone(self, effect: m.Gone) -> None:
         left = self._running.pop(effect.incarnation, None)
-        if effect.reason.is_abnormal:
-            _log.warning("%s: %s (epoch %d) ended: %s", self.address, effect.spec.id, effect.epoch, effect.reason)
         if effect.reason.kind == "hung" and isinstance(left, Actor) and not left.wait_ended(0):
             self.registry.unregister(left.address, left)
             self._left_behind.append(effect.spec.id)
-        if self._label is None:
-            self._feed.publish(ActorUp(effect.spec.id, up=False))
-        if effect.report_kind is not None:
-            self._report_of(effect.report_kind, effect, effect.reason, will_restart=effect.will_restart)
+        self._announcer.gone(effect)
         if not self.has_failed:
             self.on_child_exit(effect.spec, effect.epoch, effect.reason, effect.will_restart)
 
     def _gave_up(self, effect: m.GaveUp) -> None:
-        _log.error("%s: giving up on %s: %s", self.address, effect.spec.id, effect.reason)
-        self._report_of("gave_up", effect, effect.reason)
+        self._announcer.gave_up(effect)
         if effect.is_alone and not self.has_failed:
             self.on_give_up(effect.spec, effect.epoch, effect.reason)
 
     def _refuse(self, effect: m.Refuse) -> None:
         self._callers.pop(effect.caller).set_exception(Refused(effect.code, effect.message))
-
-    # Reports
-
-    def _report_of(
-        self,
-        kind: ReportKind,
-        effect: m.Ready | m.Gone | m.GaveUp,
-        reason: ExitReason | None = None,
-        *,
-        will_restart: bool = False,
-    ) -> None:
-        self._tell_of(Report(kind, self.address, effect.spec.id, effect.epoch, reason, will_restart))
-
-    def _tell_of(self, report: Report) -> None:
-        """Also for the supervisors below that have no listener of their own, in their threads."""
-        if self._report is None:
-            return
-        try:
-            self._report(report)
-        except Exception:  # noqa: BLE001 - who only listens must not end what it listens to
-            _log.exception("%s: the listener failed on a report", self.address)
 
     # The end after a failure of its own
 
@@ -359,9 +333,17 @@ class DynamicSupervisor(Supervisor):
         super().__init__(policy=replace(policy or Policy(), dynamic=True), **more)
 
 
+def _launched(child: Any) -> RunningChild:
+    if not hasattr(child, "request_stop"):
+        raise TypeError(f"a starter returns the child it launched (a RunningChild), not {child!r}")
+    return cast("RunningChild", child)
+
+
 def supervisor(kind: type[Supervisor] = Supervisor, /, **arguments: Any) -> Starter:
     """A starter for a `ChildSpec`: a nested supervisor; `arguments` go to its constructor. Timers and the
     listener of reports are its parent's where they name none."""
+    if not (isinstance(kind, type) and issubclass(kind, Supervisor)):
+        raise TypeError(f"supervisor() takes a class of Supervisor, and specs=[…], policy=… by name; not {kind!r}")
 
     def start(launch: Launch) -> Supervisor:
         made = kind(**arguments)

@@ -45,6 +45,8 @@ class ActorSystem:
     def __init__(self, *, report: ReportListener = unreported, preload: Sequence[str] = (), warm: int = 1) -> None:
         """`report` hears of every child of every supervisor, in that supervisor's thread. For processes: `preload` are
         modules loaded once for all of them, `warm` is how many idle ones are kept, so that a start is a hand-over."""
+        if not callable(report):
+            raise TypeError(f"report is a function that takes a Report, not {report!r}")
         self.registry = Registry()
         self.timers = Timers()
         self._report = report
@@ -57,6 +59,7 @@ class ActorSystem:
         self._hub: Hub | None = None
         self._is_stopped = False
         self._has_stopped_all = False
+        self._stop_is_over = threading.Event()
 
     def supervise(
         self,
@@ -74,6 +77,9 @@ class ActorSystem:
         to the constructor of `kind`. When it ends by itself (a child failed too often, a significant child ended) it
         stays down: `wait_ended(seconds)`, `exit_reason`.
         """
+        self._check_can_start(address)
+        if not (isinstance(kind, type) and issubclass(kind, Supervisor)):
+            raise TypeError(f"kind is a class of Supervisor, not {kind!r}")
         given = {"timers": self.timers, "report": self._report, "policy": policy}
         made = kind.start_and_wait(address, self.registry, timeout=timeout, specs=specs, **{**given, **arguments})
         return self._keep(made)
@@ -81,6 +87,7 @@ class ActorSystem:
     def spawn(self, actor: type[A], address: str, /, *, timeout: float = START_SECONDS, **arguments: Any) -> A:
         """Start one actor that nobody supervises; StartRefused where it does not start. `arguments` go to its
         constructor."""
+        self._check_can_start(address)
         return self._keep(actor.start_and_wait(address, self.registry, timeout=timeout, **arguments))
 
     def ref(self, address: str) -> LocalRef:
@@ -100,12 +107,13 @@ class ActorSystem:
 
     def stop(self, timeout: float = STOP_SECONDS) -> bool:
         """Stop the supervisors and actors, last first, within `timeout` seconds all together, by force after that; then
-        the processes. False where a thread is still there. A second call does nothing and says the same."""
+        the processes. False where a thread is still there. A second call waits for the first, and says the same."""
         with self._lock:
-            if self._is_stopped:
-                return self._has_stopped_all
-            self._is_stopped = True
+            is_second, self._is_stopped = self._is_stopped, True
             tops, host, hub = tuple(reversed(self._tops)), self._host, self._hub
+        if is_second:
+            self._stop_is_over.wait(timeout)
+            return self._has_stopped_all
         deadline = time.monotonic() + timeout
         are_gone = [self._stop_one(top, max(0.0, deadline - time.monotonic())) for top in tops]
         if host is not None:
@@ -114,6 +122,7 @@ class ActorSystem:
             hub.stop()
         self.timers.stop()
         self._has_stopped_all = all(are_gone)
+        self._stop_is_over.set()
         return self._has_stopped_all
 
     def _stop_one(self, top: Actor, seconds: float) -> bool:
@@ -127,16 +136,30 @@ class ActorSystem:
 
     def _keep(self, made: A) -> A:
         with self._lock:
+            is_too_late = self._is_stopped
             if len(self._tops) >= self._tidy_at:  # now and then, so that many of them cost no more each than a few
                 self._tops = [top for top in self._tops if not top.wait_ended(0)]
                 self._tidy_at = 2 * len(self._tops) + TIDY_AT
             self._tops.append(made)
+        if is_too_late:  # stopped while it started
+            made.stop_and_wait(STOP_SECONDS)
+            self._check_is_running()
         return made
+
+    def _check_can_start(self, address: str) -> None:
+        self._check_is_running()
+        if not isinstance(address, str) or not address:
+            raise TypeError(f"an address is a string that is not empty, not {address!r}")
+        if self.registry.is_registered(address):
+            raise ValueError(f"the address {address} is taken")
+
+    def _check_is_running(self) -> None:
+        if self._is_stopped:
+            raise RuntimeError("the actor system is stopped; it starts nothing any more")
 
     def _process_host(self) -> ProcessHost:
         with self._lock:
-            if self._is_stopped:
-                raise RuntimeError("the actor system is stopped; it starts no more processes")
+            self._check_is_running()
             if self._host is None:
                 self._hub = Hub(VOCABULARY, self.registry)
                 self._hub.start()
@@ -157,6 +180,8 @@ class ActorSystem:
 
 
 def _entry_of(actor: type[ProcessActor]) -> str:
+    if not (isinstance(actor, type) and issubclass(actor, ProcessActor)):
+        raise TypeError(f"process() takes a class of ProcessActor or its name (module:Class), not {actor!r}")
     if actor.__module__ == "__main__" or "<" in actor.__qualname__:
         raise ValueError(
             f"{actor.__qualname__} of {actor.__module__} cannot be imported by another process; "

@@ -342,7 +342,7 @@ class TestChildren:
             top.delete_child("a").result(SOON)
         assert caught.value.code == "running"
         spec = SupervisorRef(system.registry, "top").get_child_spec("a").result(SOON)
-        assert (spec.restart, spec.shutdown, spec.kind) == ("permanent", None, "thread")
+        assert (spec.restart, spec.shutdown, spec.kind) == ("permanent", 5.0, "thread")
         with pytest.raises(Unavailable):
             SupervisorRef(system.registry, "nobody").which_children().result(SOON)
 

@@ -62,6 +62,7 @@ class Families(RuleBasedStateMachine):
         is_up: bool,
     ) -> None:
         alone = is_dynamic or has_own_budgets
+        auto_shutdown = "never" if is_dynamic else auto_shutdown
         self.knows_significance = auto_shutdown != "never"
         self.has_collapsed = False
         self.world = World(

@@ -104,7 +104,7 @@ class TestSpecs:
             ({"start": Actor}, r"write thread\(Actor, …\)"),
             ({"start": KindedStarter("process", never_launched), "kind": "thread"}, "launches a process"),
             ({"significant": True}, "permanent child cannot be significant"),
-            ({"start_seconds": 0}, "start_seconds is above 0"),
+            ({"start_seconds": 0}, "start_seconds is a number of seconds above 0"),
         ],
     )
     def test_a_spec_that_makes_no_sense_says_what_would(self, wrong: dict[str, Any], says: str) -> None:
@@ -402,6 +402,29 @@ class TestGroups:
         world.advance(3.0)
         assert world.take_words() == "+a +b +c"
 
+    @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+    def test_who_waits_for_a_child_that_is_terminated_stays_down_with_it(self, strategy: str) -> None:
+        """It may need that one; whoever asked for it hears so, and anything else of its own goes on."""
+        world = up(spec("a"), spec("b"), spec("c"), strategy=strategy, max_restarts=9)
+        first = "a" if strategy == "one_for_all" else "b"
+        world.slow_starts = {first}
+        world.crash("b")
+        asker = world.ask(m.RestartChild("c", force=True))
+        assert world.outcome(world.ask(m.TerminateChild(first))) == ("ok", None)
+        assert world.outcome(asker) == ("no", "terminated")
+        down = "abc" if strategy == "one_for_all" else "bc"
+        assert [name for name in "abc" if world.state(name) == "stopped"] == list(down)
+        assert world.outcome(world.ask(m.RestartChild("c"))) == ("ok", world.row("c")["epoch"])
+
+    def test_a_child_terminated_in_the_middle_of_a_restart_is_left_out_of_it(self) -> None:
+        """Nobody waited for it in particular."""
+        world = up(spec("a", backoff=Backoff(3.0, 3.0, jitter=0.0)), spec("b"), spec("c"), strategy="rest_for_one")
+        world.crash("a")
+        world.take_words()
+        world.ask(m.TerminateChild("b"))
+        world.advance(3.0)
+        assert world.take_words() == "+a +c"
+
 
 class TestAutoShutdown:
     @pytest.mark.parametrize(
@@ -454,15 +477,11 @@ class TestAutoShutdown:
             world.ask(m.TerminateChild("s"))
             assert world.end is None
 
-    def test_the_last_of_a_dynamic_crowd_ends_it(self) -> None:
-        """The crowd stands for a piece of work that is done then."""
-        world = up(dynamic=True, auto_shutdown="all_significant")
-        for name in "xy":
-            world.ask(m.StartChild(spec(name, restart="temporary", significant=True)))
-        world.crash("x", NORMAL)
-        assert world.end is None
-        world.crash("y")
-        assert world.end is not None
+    @pytest.mark.parametrize("mode", ["any_significant", "all_significant"])
+    def test_a_dynamic_crowd_knows_no_auto_shutdown(self, mode: str) -> None:
+        """As OTP's simple_one_for_one: nobody of a crowd stands for all of it."""
+        with pytest.raises(ValueError, match="auto_shutdown is never"):
+            up(dynamic=True, auto_shutdown=mode)
 
     def test_significance_is_refused_where_it_means_nothing(self) -> None:
         """Also for a child that is added later."""
