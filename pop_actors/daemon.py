@@ -48,6 +48,7 @@ PRELOADED = (
     "asyncio",
     "multiprocessing.popen_forkserver",
     "pkgutil",
+    "pop_actors.runner.rehearsal",
 )
 """What every process needs, what many tasks do, and what multiprocessing loads at each start: loaded once, shared."""
 

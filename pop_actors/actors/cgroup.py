@@ -150,6 +150,8 @@ def end(folder: str | None) -> None:
             kill(folder)
             _remove_below(folder)
             time.sleep(PAUSE_SECONDS)
+        else:
+            return
 
 
 def _remove_below(folder: str) -> None:
@@ -167,5 +169,8 @@ def _folders(folder: str) -> list[str]:
 
 
 def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)

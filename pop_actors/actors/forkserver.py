@@ -1,7 +1,8 @@
 """The forkserver of this process: it forks every worker, adopts what dead workers leave behind, and these are ended.
 
 multiprocessing has one forkserver in a process, so all hosts share it, and what is no worker among its children is an
-orphan. Used by the process host; nobody else starts it.
+orphan. A worker is no `Process` of it, which takes a millisecond more to set up and imports the main module again.
+Used by the process host; nobody else starts it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import pickle
+import select
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker
-from multiprocessing.context import ForkServerContext, ForkServerProcess
-from typing import Any
+from typing import Any, Protocol
 
 from pop_actors.process_table import (
     WORKSPACE,
@@ -35,11 +38,38 @@ ORPHAN_SECONDS = 5.0
 FORK_SECONDS = 60.0
 UNCLAIMED_SECONDS = 60.0
 LOOK_SECONDS = 10.0  # a look asks the kernel once for each thread of the daemon
-SERVER_DIED = 255  # what multiprocessing says of a process whose forkserver cannot tell its exit code any more
+NUMBER_BYTES = 8
 
 _log = logging.getLogger(__name__)
 _births = threading.Lock()
 _workers: set[int] = set()
+
+
+class Life(Protocol):
+    """What a worker does, by multiprocessing's name for it. Pickled for the forkserver's child, which calls it."""
+
+    def _bootstrap(self, parent_sentinel: int) -> object:
+        """`parent_sentinel` is a descriptor that nobody needs."""
+
+
+class Forked:
+    """A process the forkserver has forked: its pid, and the pipe its exit code comes by."""
+
+    def __init__(self, pid: int, status: int) -> None:
+        self.pid = pid
+        self._status = status
+
+    def exit_code(self, seconds: float) -> int | None:
+        """Wait for it at most so long; None where nobody can tell it, and from the second call on."""
+        status, self._status = self._status, -1
+        if status < 0:
+            return None
+        try:
+            return _read_number(status, seconds)
+        except EOFError:
+            return reap(self.pid)  # the forkserver has died; its children are this process's
+        finally:
+            os.close(status)
 
 
 class Forkserver:
@@ -49,7 +79,6 @@ class Forkserver:
         """`workspace` marks all it starts (`process_table.WORKSPACE`), so that a later start finds what was left."""
         self._preload = [*preload, *SETUP]
         self._workspace = workspace
-        self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._first: int | None = None
         self._undying: set[int] = set()
         self._zombies: dict[int, float] = {}
@@ -58,27 +87,38 @@ class Forkserver:
     def prepare(self) -> None:
         """Before the first worker. Should the forkserver die, its children become this process's."""
         become_subreaper()
-        self._context.set_forkserver_preload(self._preload)
+        forkserver.set_forkserver_preload(self._preload)
 
-    def fork(self, target: Callable[..., object], arguments: tuple[Any, ...]) -> ForkServerProcess:
-        """A new worker. OSError where none can be started; a forkserver that does not fork within `FORK_SECONDS` is
-        ended, and the next fork has another one."""
+    def fork(self, life: Life, descriptors: Sequence[int]) -> Forked:
+        """A new worker; it finds `descriptors` by `inherited`. OSError where none can be started; a forkserver that
+        does not fork within `FORK_SECONDS` is ended, and the next fork has another one."""
+        imports_and_arguments = {"sys_path": sys.path, "sys_argv": sys.argv}  # what `spawn.prepare` sets
+        letter = pickle.dumps(imports_and_arguments) + pickle.dumps(life)
         with _births:
-            self._ensure_running()
-            process = self._context.Process(target=target, args=arguments, name="worker")
-            watch = threading.Timer(FORK_SECONDS, self.end)
-            watch.daemon = True
-            watch.start()
+            status, writer = self._connect(descriptors)
             try:
-                process.start()
-            except EOFError:
-                raise ChildProcessError("the forkserver has died in the middle of a fork") from None
-            finally:
-                watch.cancel()
-                watch.join()
-            assert process.pid is not None
-            _workers.add(process.pid)
-        return process
+                try:
+                    os.write(writer, letter)
+                finally:
+                    os.close(writer)
+                pid = self._pid_of_the_new(status)
+            except BaseException:
+                os.close(status)
+                raise
+            _workers.add(pid)
+        return Forked(pid, status)
+
+    def _pid_of_the_new(self, status: int) -> int:
+        try:
+            pid = _read_number(status, FORK_SECONDS)
+            if pid is None:
+                self.end()
+                pid = _read_number(status, FORK_SECONDS)
+        except EOFError:
+            pid = None
+        if pid is None:
+            raise ChildProcessError("the forkserver has died in the middle of a fork")
+        return pid
 
     def end(self) -> None:
         """Kill the forkserver: who waits for a fork hears of it. Workers live on, and the next fork has another one."""
@@ -87,17 +127,11 @@ class Forkserver:
             _log.error("the forkserver (pid %d) hangs, and is killed", server)
             kill_if(server, lambda pid: parent_of(pid) == os.getpid())
 
-    def collect(self, process: ForkServerProcess, seconds: float) -> int | None:
+    def collect(self, process: Forked, seconds: float) -> int | None:
         """Wait for a worker that was killed or has ended, and forget it. Its exit code; None where nobody knows it."""
-        process.join(seconds)
-        code, pid = process.exitcode, process.pid
-        assert pid is not None
-        if code == SERVER_DIED and (own := reap(pid)) is not None:
-            code = own
-        if code is not None:
-            process.close()
+        code = process.exit_code(seconds)
         with _births:
-            _workers.discard(pid)
+            _workers.discard(process.pid)
         return code
 
     def end_orphans(self) -> None:
@@ -151,11 +185,30 @@ class Forkserver:
             orphans = [pid for pid in orphans if pid not in others]
         return [pid for orphan in orphans for pid in (orphan, *descendants_of(orphan))]
 
-    def _ensure_running(self) -> None:
+    def _connect(self, descriptors: Sequence[int]) -> tuple[int, int]:
+        """Ask for a process: the pipe its pid and then its exit code come by, and the one it reads its letter from."""
         resource_tracker.ensure_running()  # it is this process's own and must not carry the mark
         with _marked(self._workspace):
-            forkserver.ensure_running()
+            pipes: tuple[int, int] = forkserver.connect_to_new_process(list(descriptors))
         self._first = self._first or _server()
+        return pipes
+
+
+def inherited() -> list[int]:
+    """In a worker: the descriptors it was forked with."""
+    return forkserver.get_inherited_fds() or []
+
+
+def _read_number(pipe: int, seconds: float) -> int | None:
+    """What the forkserver says; None where it says nothing in time, EOFError where it never will."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    if not poll.poll(seconds * 1000):
+        return None
+    number = os.read(pipe, NUMBER_BYTES)  # so little is written at once, and read at once
+    if not number:
+        raise EOFError
+    return int.from_bytes(number, sys.byteorder, signed=True)
 
 
 def _server() -> int | None:

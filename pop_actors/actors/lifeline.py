@@ -11,7 +11,6 @@ import fcntl
 import multiprocessing
 import os
 import signal
-from multiprocessing.connection import Connection
 
 F_SETSIG = 10  # Linux, <fcntl.h>; Python's fcntl module has no name for it before 3.13
 
@@ -20,8 +19,7 @@ class Lifeline:
     """The daemon's end. Every process is handed `reader`; `close()` ends them, as does the daemon's death."""
 
     def __init__(self) -> None:
-        reader, self._writer = multiprocessing.Pipe(duplex=False)
-        self.reader = reader
+        self.reader, self._writer = multiprocessing.Pipe(duplex=False)
 
     def close(self) -> None:
         """Let go: every armed process group is killed."""
@@ -29,10 +27,11 @@ class Lifeline:
         self.reader.close()
 
 
-def hold(reader: Connection) -> None:
-    """In the child, once it leads its process group: tie the group's life to the daemon's, which may be over."""
-    descriptor = os.open(f"/proc/self/fd/{reader.fileno()}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    reader.close()
+def hold(reader: int) -> None:
+    """In the child, once it leads its process group: tie the group's life to the daemon's, which may be over. `reader`
+    is closed."""
+    descriptor = os.open(f"/proc/self/fd/{reader}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.close(reader)
     fcntl.fcntl(descriptor, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(descriptor, F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)

@@ -14,16 +14,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
 from typing import Protocol
 
-from pop_actors.actors import cgroup, worker
+from pop_actors.actors import cgroup
 from pop_actors.actors.cgroup import Cgroups
 from pop_actors.actors.child import ExitReason
-from pop_actors.actors.forkserver import Forkserver
+from pop_actors.actors.forkserver import Forked, Forkserver
 from pop_actors.actors.hub import Hub, Port
 from pop_actors.actors.lifeline import Lifeline
-from pop_actors.actors.worker import NORMAL
+from pop_actors.actors.worker import NORMAL, WorkerLife
 from pop_actors.core.messages import Exiting, Start
 from pop_actors.errors import FrameRefused, Unavailable
 
@@ -54,13 +53,16 @@ class Client(Protocol):
 class Worker:
     """One process of the pool, idle or handed over to a client."""
 
-    process: ForkServerProcess
-    pid: int
+    process: Forked
     cgroup: str | None = None
     port: Port | None = None
     client: Client | None = None
     said_goodbye: str | None = None
     is_dead: bool = False
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def kill(self) -> bool:
         """SIGKILL to its whole group, and cgroup. False where it is dead already."""
@@ -215,21 +217,19 @@ class ProcessHost:
         ours, theirs = socket.socketpair()
         own_cgroup = None if self._cgroups is None else self._cgroups.make()
         try:
-            process = self._forkserver.fork(worker.main, (theirs, self._lifeline.reader, own_cgroup))
+            process = self._forkserver.fork(WorkerLife(own_cgroup), (theirs.fileno(), self._lifeline.reader.fileno()))
         except BaseException:
             ours.close()
             cgroup.end(own_cgroup)
             raise
         finally:
             theirs.close()
-        pid = process.pid
-        assert pid is not None
-        worker_ = Worker(process, pid, own_cgroup)
+        worker_ = Worker(process, own_cgroup)
         with self._change:
             self._all.add(worker_)
         try:
             worker_.port = self._hub.attach(
-                ours, pid, lambda message: self._heard(worker_, message), lambda: self._died(worker_)
+                ours, process.pid, lambda message: self._heard(worker_, message), lambda: self._died(worker_)
             )
         except OSError:  # it is gone already, or there is no descriptor left; without its socket it ends itself
             ours.close()

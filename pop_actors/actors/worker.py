@@ -15,14 +15,14 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection
+from multiprocessing import forkserver, set_start_method
 from types import FrameType
 from typing import Any
 
 from pop_actors.actors import cgroup
+from pop_actors.actors.forkserver import inherited
 from pop_actors.actors.lifeline import hold
-from pop_actors.actors.link import PARENT, RECEIVE_BYTES, Link
+from pop_actors.actors.link import PARENT, Link
 from pop_actors.actors.process_actor import ProcessActor, ProcessContext
 from pop_actors.actors.wire import Envelope, FrameReader, Vocabulary
 from pop_actors.core.messages import Chat, Exiting, Heartbeat, Json, Ready, Record, Start, Stop
@@ -34,9 +34,24 @@ ADDRESS = "POP_ACTORS_ADDRESS"
 """The variable that what an actor starts finds the actor's address in."""
 
 EXIT_SECONDS = 5
+START_BYTES = 16384  # at a time; most of what a process is told to be is less
 
 
-def main(connection: socket.socket, lifeline: Connection, own_cgroup: str | None) -> None:
+class WorkerLife:
+    """What the forkserver's child does, forked with the process's end of its socket and the lifeline's reader."""
+
+    def __init__(self, own_cgroup: str | None) -> None:
+        self.own_cgroup = own_cgroup
+
+    def _bootstrap(self, parent_sentinel: int) -> None:
+        os.close(parent_sentinel)
+        set_start_method("forkserver", force=True)  # for a task's own processes: a job has threads, and cannot fork
+        link, lifeline = inherited()
+        os.set_inheritable(link, False)  # noqa: FBT003  (the standard library's own signature)
+        main(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=link), lifeline, self.own_cgroup)
+
+
+def main(connection: socket.socket, lifeline: int, own_cgroup: str | None) -> None:
     """The life of one process, from the pool to its exit. Never returns."""
     os.setpgid(0, 0)
     cgroup.enter(own_cgroup)
@@ -89,7 +104,7 @@ def _say_ready_once(start: Start, link: Link) -> Callable[[], None]:
 def _wait_to_be_told(connection: socket.socket, frames: FrameReader) -> tuple[Start, list[Envelope]]:
     """What to be, and what came right behind it."""
     while True:
-        chunk = connection.recv(RECEIVE_BYTES)
+        chunk = connection.recv(START_BYTES)
         if not chunk:
             os._exit(0)
         envelopes = [VOCABULARY.decode(payload) for payload in frames.feed(chunk)]
@@ -127,5 +142,6 @@ def _leave_it_to_the_supervisor(number: int, frame: FrameType | None) -> None:
 
 def _rename(title: str) -> None:
     """Show in ps and top what this process is (15 bytes, the kernel's limit)."""
-    with open("/proc/self/comm", "w", encoding="utf-8") as file:
-        file.write(title[-15:])
+    descriptor = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(descriptor, title[-15:].encode())
+    os.close(descriptor)

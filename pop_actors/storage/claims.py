@@ -51,6 +51,7 @@ __all__ = [
 
 CLAIMING = ".claiming-"
 REJECTING = ".rejecting-"
+READ_BYTES = 65536
 
 
 class SeedChanged(StorageError):
@@ -95,10 +96,20 @@ class JobFiles:
 
 def read_seed(path: Path, max_bytes: int) -> SeedFile:
     """The seed at `path`. FileNotFoundError where it is gone, NotASeed for symlinks, folders and other non-files."""
-    with open(open_regular(path), "rb") as file:
-        facts = os.fstat(file.fileno())
-        content = file.read(max_bytes + 1)
+    descriptor = open_regular(path)
+    try:
+        facts = os.fstat(descriptor)
+        content = _read_at_most(descriptor, max_bytes + 1)
+    finally:
+        os.close(descriptor)
     return SeedFile(content, facts.st_mtime_ns, facts.st_size, facts.st_dev, facts.st_ino)
+
+
+def _read_at_most(descriptor: int, size: int) -> bytes:
+    content = b""
+    while len(content) < size and (chunk := os.read(descriptor, min(READ_BYTES, size - len(content)))):
+        content += chunk
+    return content
 
 
 def is_taken(workspace: Workspace, job_id: str) -> bool:

@@ -17,6 +17,7 @@ from pop_actors.storage import control_socket, workspace_format
 from pop_actors.storage.claims import CLAIMING, REJECTING
 from pop_actors.storage.findings import Finding
 from pop_actors.storage.layout import Workspace
+from pop_actors.storage.left_behind import mark_of
 from pop_actors.storage.runner_pid import process_left_behind
 
 UNDER_WAY_SECONDS = 60.0
@@ -100,8 +101,9 @@ def _left_by_the_last_service(workspace: Workspace) -> Iterator[Finding]:
     socket = control_socket.find(workspace.state)
     if os.path.lexists(socket):
         yield Finding("note", str(socket), "nobody listens there; the next start replaces it")
+    mark = mark_of(workspace)
     for path in _entries(workspace.current):
-        pid = process_left_behind(path / "runner.pid") if is_job_id(path.name) else None
+        pid = process_left_behind(path / "runner.pid", mark) if is_job_id(path.name) else None
         if pid is not None:
             what = f"process {pid} of an earlier service still runs for this job"
             todo = f"start popd, which ends it, or: kill -9 -- -{pid}"

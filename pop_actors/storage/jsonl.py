@@ -44,19 +44,20 @@ class AppendLog:
         self._last_sync_failed = False
         self._refused_at: int | None = None
         self._descriptor = disk.open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | mode)
-        if not fresh:
-            try:
+        try:
+            if not fresh:
                 cut_torn_end(self._descriptor)
-            except BaseException:
-                self.close()
-                raise
+            self._end = os.fstat(self._descriptor).st_size
+        except BaseException:
+            self.close()
+            raise
 
     def append(self, documents: Sequence[Any]) -> int:
         """Append each as a line; the offset in bytes at which the first begins. OSError leaves no half line behind."""
         self._cut_what_was_refused()
         if self._unsynced.bytes > UNSYNCED_BYTES:
             self.sync()
-        offset = os.fstat(self._descriptor).st_size
+        offset = self._end
         lines = b"".join(map(json_line, documents))
         try:
             write_all(self._descriptor, lines)
@@ -66,12 +67,13 @@ class AppendLog:
                 self._cut_what_was_refused()
             raise
         self._unsynced.add(offset, lines)
+        self._end = offset + len(lines)
         return offset
 
     def sync(self) -> None:
         """Return once everything appended is on disk. OSError where the disk refuses: call it again."""
         with self._syncing:
-            end = os.fstat(self._descriptor).st_size
+            end = self._end
             if self._last_sync_failed:
                 self._write_again()
             self._last_sync_failed = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pop_actors.core.ids import seed_file_name
@@ -95,75 +96,80 @@ class Workspace:
         return JobDirectory(self.complete / job_id)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JobDirectory:
-    """The files of one job; contract §5."""
+    """The files of one job; contract §5. Paths are made when they are first asked for, and kept."""
 
     path: Path
 
-    @property
+    @cached_property
     def seed(self) -> Path:
         return self.path / SEED
 
-    @property
+    @cached_property
     def pipeline(self) -> Path:
         return self.path / PIPELINE
 
-    @property
+    @cached_property
     def status(self) -> Path:
         return self.path / STATUS
 
-    @property
+    @cached_property
     def events(self) -> Path:
         return self.path / EVENTS
 
-    @property
+    @cached_property
     def calls(self) -> Path:
         return self.path / CALLS
 
-    @property
+    @cached_property
     def runner_pid(self) -> Path:
         return self.path / RUNNER_PID
 
-    @property
+    @cached_property
     def tasks(self) -> Path:
         return self.path / "tasks"
 
     def task(self, name: str) -> TaskDirectory:
-        return TaskDirectory(self.tasks / name)
+        found = self._tasks.get(name)
+        return self._tasks.setdefault(name, TaskDirectory(self.tasks / name)) if found is None else found
+
+    @cached_property
+    def _tasks(self) -> dict[str, TaskDirectory]:
+        return {}
 
     def files(self, kind: str) -> Path:
         """`kind` is artifacts, logs or tmp."""
         return self.path / "files" / kind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TaskDirectory:
     """The files of one task of a job."""
 
     path: Path
 
-    @property
+    @cached_property
     def letter(self) -> Path:
         return self.path / LETTER
 
-    @property
+    @cached_property
     def output(self) -> Path:
         return self.path / OUTPUT
 
-    @property
+    @cached_property
     def execution_logs(self) -> Path:
         return self.path / EXECUTION_LOGS
 
-    @property
+    @cached_property
     def checkpoint(self) -> Path:
         return self.path / CHECKPOINT
 
-    @property
+    @cached_property
     def files(self) -> tuple[Path, ...]:
         """What the task's process writes there itself."""
         return (self.letter, self.output, self.execution_logs, self.checkpoint)
 
-    @property
+    @cached_property
     def control(self) -> Path:
         return self.path / "control.json"

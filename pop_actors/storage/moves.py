@@ -75,7 +75,7 @@ def is_same_file(one: Path, other: Path) -> bool:
     """Whether one was taken from the other: the same inode; or, where no link could be made because owner or file
     system differ, a copy (same time to the nanosecond, same bytes)."""
     try:
-        first, second = os.lstat(one), os.lstat(other)
+        second, first = os.lstat(other), os.lstat(one)  # the other is what is mostly missing
     except FileNotFoundError:
         return False
     if os.path.samestat(first, second):

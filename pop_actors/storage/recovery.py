@@ -42,7 +42,7 @@ from pop_actors.storage.finish import FinishedJob, finish_all, reject_job
 from pop_actors.storage.job_log import read_log
 from pop_actors.storage.jsonl import AppendLog
 from pop_actors.storage.layout import Workspace
-from pop_actors.storage.left_behind import end_marked
+from pop_actors.storage.left_behind import end_marked, mark_of
 from pop_actors.storage.runner_pid import kill_left_behind
 from pop_actors.storage.set_aside import SetAside, set_aside, status_on_disk
 
@@ -114,6 +114,7 @@ def settle(workspace: Workspace) -> Recovered:
     where a folder of the workspace cannot be read at all.
     """
     found = Recovered()
+    drop_temporaries(workspace.data)
     _settle_halves(workspace, found)
     ended: list[UnfinishedJob] = []
     for job_id in _jobs(workspace):
@@ -180,7 +181,7 @@ def _jobs(workspace: Workspace) -> list[str]:
 def _end_process(workspace: Workspace, job_id: str) -> int | None:
     path = workspace.job(job_id).runner_pid
     try:
-        return kill_left_behind(path, KILL_SECONDS)
+        return kill_left_behind(path, mark_of(workspace), KILL_SECONDS)
     except TimeoutError:
         raise
     except OSError as error:

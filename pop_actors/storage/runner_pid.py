@@ -1,7 +1,7 @@
 """runner.pid: which process runs a job, and how the next start of the service ends one that was left behind.
 
-A pid alone may belong to somebody else by now. The file names the process that led its own group and had started when
-the file was written; anything else is left alone.
+A pid alone may belong to somebody else by now. The one that was meant leads its own group and carries its workspace's
+mark in its environment, as every process below a job does; anything else is left alone. No clock has a say in it.
 """
 
 from __future__ import annotations
@@ -9,27 +9,13 @@ from __future__ import annotations
 import os
 import select
 import signal
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
+from pop_actors.process_table import WORKSPACE, carries
 from pop_actors.storage.files import write_first
 from pop_actors.storage.moves import unlink_if_there
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-_START_FIELD = 22
-_GROUP_FIELD = 5
 LARGEST_PID = 4_194_304  # the kernel's own limit
-CLOCK_SLACK_SECONDS = 2.0  # /proc/stat tells the time of boot in whole seconds
-
-
-@dataclass(frozen=True, slots=True)
-class _Process:
-    """`start` in clock ticks since boot (field 22 of /proc/PID/stat)."""
-
-    pid: int
-    group: int
-    start: int
 
 
 def write_runner_pid(path: Path, pid: int) -> None:
@@ -37,44 +23,37 @@ def write_runner_pid(path: Path, pid: int) -> None:
     write_first(path, f"{pid}\n".encode())
 
 
-def kill_left_behind(path: Path, timeout: float) -> int | None:
+def kill_left_behind(path: Path, mark: str, timeout: float) -> int | None:
     """Kill the process group a runner.pid names, where it is still that one, and wait until it is dead; then remove the
-    file. The pid that was killed, or None. TimeoutError where it does not die within `timeout` seconds."""
-    named = _read(path)
-    if named is None:
+    file. The pid that was killed, or None. `mark` is the workspace's (`left_behind.mark_of`). TimeoutError where it
+    does not die within `timeout` seconds."""
+    pid = _read(path)
+    if pid is None:
         return None
-    pid, start, written = named
-    killed = _kill(pid, start, written, timeout)
+    killed = _kill(pid, mark, timeout)
     unlink_if_there(path)
     return pid if killed else None
 
 
-def process_left_behind(path: Path) -> int | None:
+def process_left_behind(path: Path, mark: str) -> int | None:
     """The process a runner.pid names, where it is still that one; nothing is done to it."""
     try:
-        named = _read(path)
-        process = _look_at(named[0]) if named is not None and 1 < named[0] <= LARGEST_PID else None
+        pid = _read(path)
+        return pid if pid is not None and _is_the_one(pid, mark) else None
     except OSError:
         return None
-    if named is None or process is None or not _is_the_one(process, named[1], named[2]):
-        return None
-    return process.pid
 
 
-def _read(path: Path) -> tuple[int, int | None, float] | None:
-    """(pid, start in ticks where the file says it, when the file was written); None where it says nothing usable."""
+def _read(path: Path) -> int | None:
+    """The pid, 0 where the file says nothing usable; None where there is no file."""
     try:
         fields = path.read_bytes().split()
-        written = path.stat().st_mtime
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if not fields or not fields[0].isdigit():
-        return (0, None, written)
-    start = int(fields[1]) if len(fields) > 1 and fields[1].isdigit() else None
-    return int(fields[0]), start, written
+    return int(fields[0]) if fields and fields[0].isdigit() else 0
 
 
-def _kill(pid: int, start: int | None, written: float, timeout: float) -> bool:
+def _kill(pid: int, mark: str, timeout: float) -> bool:
     if not 1 < pid <= LARGEST_PID:
         return False
     try:
@@ -82,10 +61,9 @@ def _kill(pid: int, start: int | None, written: float, timeout: float) -> bool:
     except ProcessLookupError:
         return False
     try:
-        process = _look_at(pid)
-        if process is None or not _is_the_one(process, start, written):
+        if not _is_the_one(pid, mark):
             return False
-        _kill_group(process.group)
+        _kill_group(pid)
         poll = select.poll()
         poll.register(handle, select.POLLIN)
         if not poll.poll(timeout * 1000):
@@ -102,20 +80,11 @@ def _kill_group(group: int) -> None:
         return  # it ended by itself meanwhile
 
 
-def _look_at(pid: int) -> _Process | None:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = stat[stat.rindex(")") + 2 :].split()  # what follows the name in brackets begins with field 3
-    return _Process(pid, int(fields[_GROUP_FIELD - 3]), int(fields[_START_FIELD - 3]))
-
-
-def _is_the_one(process: _Process, start: int | None, written: float) -> bool:
-    if process.group != process.pid or process.group == os.getpgrp():
+def _is_the_one(pid: int, mark: str) -> bool:
+    if not 1 < pid <= LARGEST_PID:
         return False
-    if start is not None:
-        return process.start == start
-    uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
-    started = time.time() - uptime + process.start / _TICKS
-    return started <= written + CLOCK_SLACK_SECONDS
+    try:
+        group = os.getpgid(pid)
+    except ProcessLookupError:
+        return False
+    return group == pid != os.getpgrp() and carries(pid, WORKSPACE, mark)

@@ -104,6 +104,8 @@ class DiskWatch:
 
     def start(self) -> None:
         """Look again and again, from now on."""
+        with contextlib.suppress(OSError):  # what a daemon left that was killed in the middle of a trial
+            disk.unlink(self._folder / PROBE)
         self._thread = threading.Thread(target=self._look_for_ever, name="disk-watch", daemon=True)
         self._thread.start()
 

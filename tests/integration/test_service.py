@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,12 +34,6 @@ class Poison:
     @property
     def __class__(self) -> type:
         raise RuntimeError("poison")
-
-
-@pytest.fixture(autouse=True)
-def _thin_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every worker imports the main module again; pytest's is large, popd's is not."""
-    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
-import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,12 +16,6 @@ from pop_actors.actors.held import HELD_BYTES, Held
 from pop_actors.actors.wire import Envelope
 from support.daemon import wait_until
 from support.echo_actor import do
-
-
-@pytest.fixture(autouse=True)
-def _thin_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every worker imports the main module again; pytest's is large, popd's is not."""
-    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
 
 
 @pytest.fixture

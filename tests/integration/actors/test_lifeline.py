@@ -55,7 +55,7 @@ def test_a_rope_that_is_cut_already_holds_nobody() -> None:
         os.setpgid(0, 0)
         lifeline._writer.close()
         lifeline.reader.poll(SOON)  # until the parent has let go as well
-        hold(lifeline.reader)
+        hold(lifeline.reader.fileno())
         os._exit(0)
     lifeline.close()
     _, status = os.waitpid(pid, 0)

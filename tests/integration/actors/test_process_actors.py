@@ -23,12 +23,6 @@ from support.daemon import wait_until
 from support.echo_actor import do
 
 
-@pytest.fixture(autouse=True)
-def _thin_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every worker imports the main module again; pytest's is large, popd's is not."""
-    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
-
-
 @pytest.fixture
 def world() -> Iterator[World]:
     with World() as world:
@@ -193,6 +187,19 @@ def test_an_idle_worker_that_dies_is_replaced(world: World) -> None:
     world.start()
     assert world.pid() == second
     assert world.echoes.exits.empty()
+
+
+def test_a_process_does_not_run_the_program_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a program does at its top level is not done once more in each process it starts."""
+    ran_again = tmp_path / "ran-again"
+    program = types.ModuleType("__main__")
+    program.__file__ = str(tmp_path / "program.py")
+    (tmp_path / "program.py").write_text(f"open({str(ran_again)!r}, 'x').close()")
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    with World() as world:
+        world.start()
+        assert world.ask("who")["epoch"] == 1
+    assert not ran_again.exists()
 
 
 def test_actors_start_again_when_the_forkserver_was_killed(world: World) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +15,6 @@ from pop_actors import process_table
 from pop_actors.actors import cgroup
 from pop_actors.actors.worker import ADDRESS
 from support.daemon import wait_until
-
-
-@pytest.fixture(autouse=True)
-def _thin_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every worker imports the main module again; pytest's is large, popd's is not."""
-    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
 
 
 @pytest.fixture

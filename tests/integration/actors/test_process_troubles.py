@@ -7,9 +7,7 @@ import os
 import resource
 import signal
 import socket
-import sys
 import threading
-import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,12 +24,6 @@ from support.daemon import wait_until
 from support.echo_actor import do
 
 the_server: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
-
-
-@pytest.fixture(autouse=True)
-def _thin_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every worker imports the main module again; pytest's is large, popd's is not."""
-    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
 
 
 @pytest.fixture

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-import types
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import pytest
 from scheduler_world import AT, Recorder
 
 from pop_actors import config
@@ -53,9 +50,7 @@ class Writer(Recorder):
 class World:
     """One job, `a`. Use it as a context."""
 
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, max_restarts: int = 3) -> None:
-        """Workers import the main module again; pytest's is large."""
-        monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+    def __init__(self, root: Path, max_restarts: int = 3) -> None:
         files = daemon.Workspace(root)
         self._release = root / "release"
         files.add_pipeline("blocked", {"one": f"RELEASE = {str(self._release)!r}\n{BLOCKED}"})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,9 +39,8 @@ def workspace(tmp_path: Path) -> popd.Workspace:
 
 
 @pytest.fixture
-def daemon(workspace: popd.Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    """All of popd's parts, in this process. Workers import the main module again; pytest's is large, popd's is not."""
-    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+def daemon(workspace: popd.Workspace) -> Iterator[Daemon]:
+    """All of popd's parts, in this process."""
     settings = config.load(workspace.root, None, {})
     for folder in settings.workspace.folders:
         folder.mkdir(parents=True)

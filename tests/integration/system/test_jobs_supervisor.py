@@ -23,8 +23,8 @@ WAITING = e.JobWaiting(at=AT, epoch=1, seq=2, task="one", message="look")
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with World(tmp_path, monkeypatch) as world:
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as world:
         world.put_job()
         yield world
 
@@ -82,9 +82,9 @@ def test_a_process_killed_on_its_way_out_is_not_followed(world: World, last: e.E
     assert world.jobs.which_children().result(SOON) == []
 
 
-def test_a_last_word_waits_for_a_status_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_last_word_waits_for_a_status_writer(tmp_path: Path) -> None:
     """Given up while nobody can note it: the slot is free when the log says so, and not before."""
-    with World(tmp_path, monkeypatch, max_restarts=0) as world:
+    with World(tmp_path, max_restarts=0) as world:
         world.put_job()
         pid = world.start(1)
         world.registry.unregister(m.STATUS_WRITER, world.writer)

@@ -21,12 +21,14 @@ import pytest
 
 from pop_actors.core.events import JobCreated, JobDone, JobRestarted, TaskStarted, event_document
 from pop_actors.errors import SettingsError
+from pop_actors.process_table import WORKSPACE
 from pop_actors.storage import claims, disk, fault_points, finish, recovery
 from pop_actors.storage.fault_points import POINTS
-from pop_actors.storage.files import readable_json
+from pop_actors.storage.files import TEMPORARY, readable_json
 from pop_actors.storage.jsonl import AppendLog, json_line, read_lines
 from pop_actors.storage.layout import Workspace
-from pop_actors.storage.runner_pid import kill_left_behind, write_runner_pid
+from pop_actors.storage.left_behind import mark_of
+from pop_actors.storage.runner_pid import kill_left_behind, process_left_behind, write_runner_pid
 
 SEED = b'{"data": {}}'
 
@@ -215,12 +217,17 @@ def test_a_seed_dropped_after_a_half_claim_waits_its_turn(workspace: Workspace) 
 
 
 @pytest.fixture
-def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that leads its own group and does not end by itself."""
-    process = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
+def sleeper(workspace: Workspace) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this workspace's that leads its own group and does not end by itself."""
+    process = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, env=marked_by(workspace))
     yield process
     process.kill()
     process.wait()
+
+
+def marked_by(workspace: Workspace) -> dict[str, str]:
+    """The environment of a process of that workspace."""
+    return {**os.environ, WORKSPACE: mark_of(workspace)}
 
 
 def test_a_runner_left_behind_is_dead_after_recovery(workspace: Workspace, sleeper: subprocess.Popen[bytes]) -> None:
@@ -233,6 +240,15 @@ def test_a_runner_left_behind_is_dead_after_recovery(workspace: Workspace, sleep
     assert not workspace.job("j").runner_pid.exists()
 
 
+def test_what_a_killed_daemon_left_of_a_trial_of_the_disk_is_removed(workspace: Workspace) -> None:
+    """It was killed before the rename; whoever is writing there now is let be."""
+    left, ours = (workspace.data / f".probe{TEMPORARY}{pid}" for pid in (4_194_305, os.getpid()))
+    left.write_bytes(b"0")
+    ours.write_bytes(b"0")
+    recovery.recover(workspace)
+    assert (left.exists(), ours.exists()) == (False, True)
+
+
 def test_settling_touches_no_process(workspace: Workspace, sleeper: subprocess.Popen[bytes]) -> None:
     """A part of the service that starts again while jobs run must not end them."""
     log_of(workspace, "j", created("j"))
@@ -242,19 +258,35 @@ def test_settling_touches_no_process(workspace: Workspace, sleeper: subprocess.P
     assert workspace.job("j").runner_pid.exists()
 
 
-def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(
-    tmp_path: Path, sleeper: subprocess.Popen[bytes]
-) -> None:
-    """A process that started after the file was written, or with another start time, is not the one that was meant."""
-    path = tmp_path / "runner.pid"
+def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(workspace: Workspace) -> None:
+    """Whatever the clock said when the file was written: a process of another workspace, or of none, is not the one
+    that was meant, though it leads a group and started before."""
+    path = workspace.root / "runner.pid"
+    other = Workspace(workspace.root, workspace.data.with_name("elsewhere"))
+    for environment in (marked_by(other), None):
+        stranger = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, env=environment)
+        try:
+            write_runner_pid(path, stranger.pid)
+            in_an_hour = time.time() + 3600
+            os.utime(path, (in_an_hour, in_an_hour))
+            assert process_left_behind(path, mark_of(workspace)) is None
+            assert kill_left_behind(path, mark_of(workspace), 5.0) is None
+            assert not path.exists()
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+            stranger.wait()
+
+
+def test_a_clock_that_was_set_back_hides_no_runner(workspace: Workspace, sleeper: subprocess.Popen[bytes]) -> None:
+    """Its file then seems older than the process."""
+    path = workspace.root / "runner.pid"
     write_runner_pid(path, sleeper.pid)
     long_ago = time.time() - 3600
     os.utime(path, (long_ago, long_ago))
-    assert kill_left_behind(path, 5.0) is None
-    path.write_text(f"{sleeper.pid} 12345\n")
-    assert kill_left_behind(path, 5.0) is None
-    assert not path.exists()
-    assert sleeper.poll() is None
+    assert process_left_behind(path, mark_of(workspace)) == sleeper.pid
+    assert kill_left_behind(path, mark_of(workspace), 5.0) == sleeper.pid
+    assert sleeper.wait(10) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("content", ["", "garbage", "0", "1", "-5", "999999999", "99999999999999999999"])
@@ -262,17 +294,17 @@ def test_a_runner_pid_that_names_nobody_is_only_removed(tmp_path: Path, content:
     """No signal is sent to process 1, to group 0, or to whatever a damaged file may say."""
     path = tmp_path / "runner.pid"
     path.write_text(content)
-    assert kill_left_behind(path, 5.0) is None
+    assert kill_left_behind(path, str(tmp_path), 5.0) is None
     assert not path.exists()
-    assert kill_left_behind(path, 5.0) is None
+    assert kill_left_behind(path, str(tmp_path), 5.0) is None
 
 
-def test_a_process_that_leads_no_group_is_left_alone(tmp_path: Path) -> None:
+def test_a_process_that_leads_no_group_is_left_alone(tmp_path: Path, workspace: Workspace) -> None:
     """Killing its group would end others with it: here, this test."""
-    process = subprocess.Popen(["/bin/sleep", "600"])
+    process = subprocess.Popen(["/bin/sleep", "600"], env=marked_by(workspace))
     try:
         write_runner_pid(tmp_path / "runner.pid", process.pid)
-        assert kill_left_behind(tmp_path / "runner.pid", 5.0) is None
+        assert kill_left_behind(tmp_path / "runner.pid", mark_of(workspace), 5.0) is None
         assert process.poll() is None
     finally:
         process.kill()

@@ -105,3 +105,13 @@ def test_what_is_wrong_with_one_file_is_no_matter_of_the_disk(watch: DiskWatch) 
     """A folder in the way, say: intake goes on."""
     assert not watch.refused(IsADirectoryError(errno.EISDIR, "Is a directory"))
     assert watch.obstacle is None
+
+
+def test_a_trial_that_a_kill_cut_short_is_cleared_away(tmp_path: Path) -> None:
+    """By the next start: one file, which nobody else would remove."""
+    probe = tmp_path / disk_watch.PROBE
+    probe.write_bytes(b"0")
+    after_a_kill = DiskWatch(tmp_path, 0)
+    after_a_kill.start()
+    after_a_kill.stop()
+    assert not probe.exists()
