@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pop_actors.core.events import Skip
+from pop_actors.core.events import Patch, Skip
 from pop_actors.core.job_spec import Gate
+from pop_actors.core.patch import Plan, read_patch
 from pop_actors.core.strict_json import parse
 from pop_actors.errors import ControlInvalid, InvalidJson
 
 DIRECTIVES = ("patch", "skip", "pause")
+MOST_BYTES = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Directives without a fault: tasks to skip, and what a person is shown before anything builds on the task."""
+    """Directives without a fault: tasks to skip, what a person is shown before anything builds on the task, and tasks
+    to add."""
 
     skip: tuple[Skip, ...] = ()
     pause: Gate | None = None
+    patch: Patch | None = None
 
 
-def parse_control(content: bytes, states: Mapping[str, str]) -> Control:
-    """The directives of a control.json. `states` are the run's tasks, `pending` those that have not begun.
+def parse_control(content: bytes, writer: str, states: Mapping[str, str], plan: Callable[[], Plan]) -> Control:
+    """The directives of the control.json that the task `writer` left. `states` are the run's tasks, `pending` those
+    that have not begun; `plan` is asked where one adds tasks.
 
     ControlInvalid lists every fault, each with its place; then nothing of it is to be done.
     """
+    if len(content) > MOST_BYTES:
+        raise ControlInvalid([f"/: has more than {MOST_BYTES} bytes"])
     try:
         document = parse(content)
     except InvalidJson as error:
@@ -36,13 +43,12 @@ def parse_control(content: bytes, states: Mapping[str, str]) -> Control:
     faults = [
         f"/{key}: no such directive; there are {', '.join(DIRECTIVES)}" for key in document.keys() - {*DIRECTIVES}
     ]
-    if "patch" in document:
-        faults.append("/patch: is not supported by this version yet")
+    patch = read_patch(document["patch"], writer, plan(), states, faults) if "patch" in document else None
     skip = _skips(document.get("skip", []), states, faults)
     pause = _pause(document["pause"], faults) if "pause" in document else None
     if faults:
         raise ControlInvalid(sorted(faults))
-    return Control(skip, pause)
+    return Control(skip, pause, patch)
 
 
 def _skips(written: Any, states: Mapping[str, str], faults: list[str]) -> tuple[Skip, ...]:

@@ -64,6 +64,21 @@ class Skip(BaseModel):
     reason: str = ""
 
 
+class Patch(BaseModel):
+    """Entries that `task` added to the tasks of its run, behind that of `insert_after`: as they would stand in
+    pipeline.json, each an object with its `name`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+    task: str
+    insert_after: str
+    add: tuple[dict[str, Any], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(entry["name"] for entry in self.add)
+
+
 class JobCreated(_Event):
     """A seed was claimed; `tasks` are the pipeline's task names in order, `attached` the files that came with it.
 
@@ -84,7 +99,8 @@ class JobCreated(_Event):
 
 
 class JobRestarted(_Event):
-    """An operator began a new run. `reset` are the tasks that will run again; the others keep what they have."""
+    """An operator began a new run. `reset` are the tasks that will run again; the others keep what they have, also the
+    tasks they have added. `tasks` is all of them, in order."""
 
     type: Literal["JobRestarted"] = "JobRestarted"
     run_id: str
@@ -256,10 +272,15 @@ class TaskDone(_Event):
 
 class ControlTaken(_Event):
     """A task that succeeded left a control.json: what it wants is taken over with the task's end, or, where it has
-    `faults`, none of it. `pauses`: a person is asked, shown `message` and `artifacts`."""
+    `faults`, none of it. `pauses`: a person is asked, shown `message` and `artifacts`.
+
+    `patch` are the tasks it adds; with them, `code` is the run's code from then on: theirs may be elsewhere.
+    """
 
     type: Literal["ControlTaken"] = "ControlTaken"
     task: str
+    patch: Patch | None = None
+    code: Code | None = None
     skip: tuple[Skip, ...] = ()
     pauses: bool = False
     message: str = ""

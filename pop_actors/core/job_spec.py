@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from pop_actors.core.events import Code, OnCodeChange
+from pop_actors.core.pipeline import TaskDefaults
 
 
 class _Part(BaseModel):
@@ -58,7 +59,8 @@ class TaskEntry(_Part):
 
 
 class JobSpec(_Part):
-    """A run of a job, as its process gets it.
+    """A run of a job, as its process gets it. `entries` are those of its pipeline.json; `defaults` are for the tasks
+    that are added to them.
 
     `directory` is the absolute path of the job's directory. `task_modules` gives for each registry key
     `/abs/file.py` or `/abs/file.py:function`. `resumed` is False only where nothing is to be read back: the log holds
@@ -73,6 +75,7 @@ class JobSpec(_Part):
     pipeline: str
     task_modules: dict[str, str]
     entries: tuple[TaskEntry, ...]
+    defaults: TaskDefaults = Field(default_factory=TaskDefaults)
     llm: LlmDefaults = LlmDefaults()
     llm_override: LlmOverride = LlmOverride()
     mode: str = "production"

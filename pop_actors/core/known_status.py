@@ -53,6 +53,7 @@ class _Status(BaseModel):
     tokens: _Tokens
     files: dict[str, list[str]]
     tasks: dict[str, _Task]
+    patches: list[e.Patch] = []
 
 
 def known_status(job_id: str, document: Any) -> Document | None:
@@ -67,6 +68,11 @@ def known_status(job_id: str, document: Any) -> Document | None:
         return None
     found: Document = document
     return found
+
+
+def added_in(known: Document | None) -> tuple[e.Patch, ...]:
+    """What a status, or none, tells of tasks that were added to its run, oldest first."""
+    return tuple(map(e.Patch.model_validate, (known or {}).get("patches", ())))
 
 
 def end_it_knows(document: Document, known: Document | None) -> e.Event | None:

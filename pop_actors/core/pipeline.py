@@ -206,7 +206,7 @@ def parse_pipeline(
     written = document.get("tasks")
     if not isinstance(written, list) or not written:
         raise PipelineInvalid([*faults, "/tasks: must be a list with at least one task"])
-    names = [_name(entry) for entry in written]
+    names = [name_of(entry) for entry in written]
     entries: dict[int, _Entry] = {}
     for index, entry in enumerate(written):
         parsed, found = _entry(f"/tasks/{index}", entry)
@@ -284,8 +284,8 @@ def _did_you_mean(name: str, known: Collection[str]) -> str:
     return f"; there are: {', '.join(sorted(known))}" if known else ""
 
 
-def _name(written: Any) -> str | None:
-    """The entry's name where it has one that is a text; such a name may still be malformed."""
+def name_of(written: Any) -> str | None:
+    """The name of an entry as written, where it has one that is a text; such a name may still be malformed."""
     if isinstance(written, dict):
         written = written.get("name", written.get("id"))
     return written if isinstance(written, str) else None
@@ -329,7 +329,7 @@ def _dependency_faults(entries: Mapping[int, _Entry], names: Sequence[str | None
             if name not in known:
                 place = f"/tasks/{index}/dependsOn/{position}"
                 faults.append(f"{place}: {name!r} is not a task of this pipeline{_did_you_mean(name, known)}")
-    return faults or _cycle_faults(entries, names)
+    return faults if faults or len(known) < len(names) else _cycle_faults(entries, names)
 
 
 def _cycle_faults(entries: Mapping[int, _Entry], names: Sequence[str | None]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from pop_actors.core.events import Patch
 from pop_actors.errors import Refused
 
 
@@ -27,3 +28,14 @@ def tasks_to_reset(
         reset |= more
         grew = bool(more)
     return tuple(name for name in depends_on if name in reset)
+
+
+def tasks_to_drop(patches: Iterable[Patch], reset: Iterable[str]) -> frozenset[str]:
+    """The tasks that the new run does not have at first: added by one that runs again, which may add them again, or by
+    one that is dropped itself. `patches`: oldest first."""
+    gone, dropped = set(reset), set[str]()
+    for patch in patches:
+        if patch.task in gone:
+            dropped.update(patch.names)
+            gone |= dropped
+    return frozenset(dropped)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pop_actors.core import events as e
-from pop_actors.core.known_status import end_of
+from pop_actors.core.known_status import added_in, end_of
 from pop_actors.core.states import ENDED
 from pop_actors.core.status import Document, fold
 from pop_actors.errors import Damaged
@@ -78,11 +78,17 @@ def beginning_of(status: Document) -> e.JobCreated:
         name=status["name"],
         pipeline=status["pipeline"],
         mode=status["mode"],
-        tasks=tuple(status["tasks"]),
+        tasks=_own_tasks(status),
         attached=tuple(name for name in status["files"].get("artifacts", []) if name not in written),
         conflicts=tuple(conflicts) if isinstance(conflicts, list) else None,
         format=e.FORMAT,
     )
+
+
+def _own_tasks(status: Document) -> tuple[str, ...]:
+    """The tasks of the run's pipeline.json: without those that were added to it."""
+    added = {name for patch in added_in(status) for name in patch.names}
+    return tuple(name for name in status["tasks"] if name not in added)
 
 
 class _Log:
@@ -101,6 +107,8 @@ class _Log:
             self.begin()
         elif self.document is not None or event.id != self._job_id:
             return
+        if isinstance(event, e.TaskDone):
+            self.recall_added(event.task)
         try:
             self.add(event)
         except (KeyError, ValueError):
@@ -119,6 +127,23 @@ class _Log:
                 )
             self.add(beginning)
 
+    def task(self, name: str) -> Document | None:
+        """How it stands so far; None where there is none of that name."""
+        found: Document | None = (self.document or {"tasks": {}})["tasks"].get(name)
+        return found
+
+    def recall_added(self, task: str) -> None:
+        """Have the tasks that it added when it was done, where the log has lost them and the status tells."""
+        status, document = self._evidence.status, self.document
+        if status is None or document is None or status["pipelineId"] != document["pipelineId"]:
+            return
+        if "patch" in (self.task(task) or {}):
+            return
+        known = added_in(document)
+        for patch in added_in(status):
+            if patch.task == task and patch not in known:
+                self.add(e.ControlTaken(at=document["lastUpdated"], task=task, patch=patch))
+
     def add(self, event: e.Event) -> None:
         self.document = fold(self.document, event)
         self.events.append(event)
@@ -132,10 +157,10 @@ def _take_over_run(log: _Log, status: Document | None) -> None:
         return
     if status["lastUpdated"] <= document["lastUpdated"]:
         return
-    again = tuple(name for name, task in status["tasks"].items() if task["state"] not in {"done", "skipped"})
-    log.add(
-        e.JobRestarted(at=status["lastUpdated"], run_id=status["pipelineId"], reset=again, tasks=tuple(status["tasks"]))
-    )
+    adders = {patch.task for patch in added_in(status)}  # what they added is recalled with their end
+    tasks = _own_tasks(status)
+    again = tuple(name for name in tasks if status["tasks"][name]["state"] not in {"done", "skipped"} or name in adders)
+    log.add(e.JobRestarted(at=status["lastUpdated"], run_id=status["pipelineId"], reset=again, tasks=tasks))
 
 
 def _take_over_tasks(log: _Log, evidence: Evidence) -> None:
@@ -144,14 +169,16 @@ def _take_over_tasks(log: _Log, evidence: Evidence) -> None:
     assert document is not None
     status = evidence.status
     told = status["tasks"] if status is not None and status["pipelineId"] == document["pipelineId"] else {}
-    for name, task in document["tasks"].items():
+    for name in dict.fromkeys([*document["tasks"], *told]):
+        task = log.task(name)
         state = told.get(name, {}).get("state")
         finished = evidence.finished.get(name)
-        if task["state"] in {"done", "skipped"}:
+        if task is None or task["state"] in {"done", "skipped"}:
             continue
         if finished is not None and (finished.run_id == document["pipelineId"] or state == "done"):
             for kind, file in finished.files:
                 log.add(e.FileWritten(at=finished.at, task=name, kind=kind, name=file))
+            log.recall_added(name)
             log.add(_done(name, finished))
         elif state == "skipped":
             reason = str(told[name].get("skipReason", ""))

@@ -125,15 +125,19 @@ def _created(event: e.JobCreated) -> Document:
 
 
 def _restarted(document: Document, event: e.JobRestarted) -> Document:
-    kept = document["tasks"]
-    tasks = {name: _new_task() if name in event.reset or name not in kept else kept[name] for name in event.tasks}
+    before = document["tasks"]
+    kept = set(event.tasks) & before.keys() - set(event.reset)
+    tasks = {name: before[name] if name in kept else _new_task() for name in event.tasks}
+    patches = [patch for patch in document.get("patches", ()) if patch["task"] in kept]
     return _with_progress(
         {
-            **document,
+            **{key: value for key, value in document.items() if key != "patches"},
+            **({"patches": patches} if patches else {}),
             "pipelineId": event.run_id,
             "state": "pending",
             "current": None,
             "currentStage": None,
+            "progress": 0,
             "restarts": 0,
             "gate": None,
             "codeChanged": None,
@@ -197,7 +201,7 @@ def _repaired(document: Document, event: e.JobRepaired) -> Document:
 
 
 def _task_started(document: Document, event: e.TaskStarted) -> Document:
-    before = document["tasks"][event.task]
+    before = {key: value for key, value in document["tasks"][event.task].items() if key != "patch"}
     task = {
         **before,
         "state": "running",
@@ -222,8 +226,21 @@ def _held_or_released(document: Document, event: e.TaskHeld | e.TaskReleased) ->
 
 
 def _control_taken(document: Document, event: e.ControlTaken) -> Document:
+    """What it adds is added when the task is done."""
+    before = {key: value for key, value in document["tasks"][event.task].items() if key != "patch"}
     faults = {"controlFaults": list(event.faults)} if event.faults else {}
-    return _with_task(document, event.task, {**document["tasks"][event.task], **faults})
+    patch = {"patch": event.patch.model_dump(by_alias=True, mode="json")} if event.patch is not None else {}
+    return _with_task(document, event.task, {**before, **faults, **patch})
+
+
+def _with_added(document: Document, patch: Document) -> Document:
+    """The status with the tasks of a patch behind the one they follow."""
+    tasks: Document = {}
+    for name, task in document["tasks"].items():
+        tasks[name] = task
+        if name == patch["insertAfter"]:
+            tasks |= {added["name"]: document["tasks"].get(added["name"]) or _new_task() for added in patch["add"]}
+    return {**document, "tasks": tasks, "patches": [*document.get("patches", ()), patch]}
 
 
 def _file_written(document: Document, event: e.FileWritten) -> Document:
@@ -267,7 +284,9 @@ def _attempt_failed(document: Document, event: e.AttemptFailed) -> Document:
 
 
 def _task_done(document: Document, event: e.TaskDone) -> Document:
-    before = {k: v for k, v in document["tasks"][event.task].items() if k not in {"error", "failedStage"}}
+    task = document["tasks"][event.task]
+    patch = task.get("patch")
+    before = {key: value for key, value in task.items() if key not in {"error", "failedStage", "patch"}}
     task = {
         **before,
         "state": "done",
@@ -278,7 +297,8 @@ def _task_done(document: Document, event: e.TaskDone) -> Document:
         "refinementAttempts": event.refinements,
         "artifacts": list(TASK_ARTIFACTS),
     }
-    return _with_progress({**_with_task(document, event.task, task), "currentStage": None})
+    folded = {**_with_task(document, event.task, task), "currentStage": None}
+    return _with_progress(folded if patch is None else _with_added(folded, patch))
 
 
 def _task_failed(document: Document, event: e.TaskFailed) -> Document:
@@ -348,9 +368,11 @@ def _with_task(document: Document, name: str, task: Document) -> Document:
 
 
 def _with_progress(document: Document) -> Document:
+    """Within a run it does not go back where tasks are added."""
     tasks = document["tasks"].values()
     ended = sum(task["state"] in {"done", "skipped", "error"} for task in tasks)
-    return {**document, "progress": round(100 * ended / len(tasks)) if tasks else 100}
+    progress = round(100 * ended / len(tasks)) if tasks else 100
+    return {**document, "progress": max(document["progress"], progress)}
 
 
 _FOLDS: dict[type, Callable[[Document, Any], Document]] = {

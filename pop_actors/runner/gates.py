@@ -9,12 +9,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pop_actors.core.control import parse_control
+from pop_actors.core.control import MOST_BYTES, parse_control
 from pop_actors.core.events import ControlTaken, GateReason
 from pop_actors.core.ids import timestamp
 from pop_actors.core.job_spec import TaskEntry
-from pop_actors.errors import ControlInvalid
+from pop_actors.errors import ControlInvalid, Damaged
 from pop_actors.runner.plan import State
+from pop_actors.runner.run_tasks import RunTasks
 from pop_actors.storage.layout import TaskDirectory
 
 
@@ -27,22 +28,33 @@ class ClosedGate:
     artifacts: tuple[str, ...] = ()
 
 
-def control_of(entry: TaskEntry, directory: TaskDirectory, states: Mapping[str, State]) -> ControlTaken | None:
-    """What the task's control.json comes to; None where it wrote none. Where it has a fault, the faults and no more."""
+def control_of(
+    entry: TaskEntry, directory: TaskDirectory, states: Mapping[str, State], tasks: RunTasks
+) -> ControlTaken | None:
+    """What the task's control.json comes to; None where it wrote none. Where it has a fault, the faults and no more.
+
+    `tasks`: those of the run as they are; asked where it adds some.
+    """
     try:
-        content = directory.control.read_bytes()
+        with directory.control.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         return ControlTaken(at=timestamp(time.time()), task=entry.name, faults=(f"cannot be read: {error.strerror}",))
     try:
-        control = parse_control(content, states)
+        control = parse_control(content, entry.name, states, tasks.plan)
+        if control.patch is not None:
+            tasks.refuse_missing_files(control.patch)
     except ControlInvalid as invalid:
         return ControlTaken(at=timestamp(time.time()), task=entry.name, faults=invalid.faults)
+    except Damaged as error:
+        return ControlTaken(at=timestamp(time.time()), task=entry.name, faults=(f"/patch: {error}",))
     pause = control.pause
     return ControlTaken(
         at=timestamp(time.time()),
         task=entry.name,
+        patch=control.patch,
         skip=control.skip,
         pauses=pause is not None,
         message=pause.message if pause else "",

@@ -31,7 +31,8 @@ class TaskPast:
 class History:
     """`started`: a process has taken this run up before. `timed_out` is the stage whose time was over when the daemon
     ended the last process. `code` is the code the run had last; `held` what about it waits for an approval.
-    `is_at_rest`: the run has its end, or waits for a person, and only its process was killed on the way out."""
+    `is_at_rest`: the run has its end, or waits for a person, and only its process was killed on the way out.
+    `patches`: what tasks that are done have added to the run's tasks, oldest first."""
 
     tasks: dict[str, TaskPast] = field(default_factory=dict)
     started: bool = False
@@ -39,6 +40,7 @@ class History:
     code: e.Code | None = None
     held: e.CodeChanged | None = None
     is_at_rest: bool = False
+    patches: tuple[e.Patch, ...] = ()
 
     def of(self, task: str) -> TaskPast:
         """The past of a task; an empty one where the log does not know it."""
@@ -59,8 +61,9 @@ def after(history: History, event: e.Event) -> History:
         case e.JobCreated():
             return History()
         case e.JobRestarted():
-            kept = {task: past for task, past in history.tasks.items() if task not in event.reset}
-            return History(tasks={task: past for task, past in kept.items() if past.ended is not None})
+            names = set(event.tasks) - set(event.reset)
+            kept = {task: past for task, past in history.tasks.items() if task in names and past.ended is not None}
+            return History(tasks=kept, patches=tuple(patch for patch in history.patches if patch.task in names))
         case e.JobStarted():
             return replace(history, started=True, timed_out=None, code=event.code or history.code, is_at_rest=False)
         case e.ProcessDown():
@@ -78,10 +81,18 @@ def _within_a_run(history: History, event: e.Event) -> History:
         case e.GateApproved():
             held = history.held if event.task else None
             history = replace(history, held=held, is_at_rest=False)
+        case e.TaskDone():
+            history = _with_added(history, history.of(event.task).control)
     task = getattr(event, "task", None)
     if task:
         history.tasks[task] = _task_after(history.of(task), event)
     return history
+
+
+def _with_added(history: History, control: e.ControlTaken | None) -> History:
+    if control is None or control.patch is None:
+        return history
+    return replace(history, patches=(*history.patches, control.patch), code=control.code or history.code)
 
 
 def _code_changed(history: History, event: e.CodeChanged) -> History:

@@ -30,8 +30,9 @@ from pop_actors.runner.failures import Failure, backoff
 from pop_actors.runner.gates import control_of, gate_of
 from pop_actors.runner.history import History, TaskPast, after, history_of
 from pop_actors.runner.room import Room
-from pop_actors.runner.run_code import change_of, code_of, question_about
+from pop_actors.runner.run_code import change_of, code_of, code_with_added, question_about
 from pop_actors.runner.run_state import RunState
+from pop_actors.runner.run_tasks import RunTasks
 from pop_actors.runner.task import Attempt
 from pop_actors.runner.task_modules import LOAD
 from pop_actors.runner.threads import TaskThreads
@@ -81,7 +82,7 @@ class JobActor(ProcessActor):
         super().__init__(context)
         self._spec = JobSpec.model_validate(spec)
         self._directory = JobDirectory(Path(self._spec.directory))
-        self._entries = {entry.name: entry for entry in self._spec.entries}
+        self._tasks = RunTasks(self._spec, self._directory)
         self._state = RunState(self._spec.entries)
         self._outputs: dict[str, Any] = {}
         self._process_log_is_known = False
@@ -117,6 +118,11 @@ class JobActor(ProcessActor):
             self.stop()
             return
         self._room.write(lambda: write_runner_pid(self._directory.runner_pid, os.getpid()))
+        try:
+            self._have_added(*past.patches)
+        except Damaged as error:
+            self._end(e.JobFailed, reason="load", error=e.ErrorInfo(name="Damaged", message=str(error)))
+            return
         spec = self._spec
         if spec.resumed:
             self._tidy()
@@ -141,14 +147,14 @@ class JobActor(ProcessActor):
     def on_receive(self, message: object) -> None:
         match message:
             case _AttemptEnded(task, attempt, outcome):
-                self._attempt_ended(self._entries[task], attempt, outcome)
+                self._attempt_ended(self._tasks.by_name[task], attempt, outcome)
                 self._go_on()
             case _AttemptBroke(error):
                 raise error
             case _RetryDue(task, attempt):
                 if self._state.is_pausing(task) and not self._suspending.is_set():
                     reach("runner.retry-due")
-                    self._start(self._entries[task], Begin(attempt))
+                    self._start(self._tasks.by_name[task], Begin(attempt))
             case Stop(suspend=True):
                 self._suspending.set()
                 self._go_on()
@@ -174,12 +180,14 @@ class JobActor(ProcessActor):
         """Note the start; and where the code is not what the run had before, say so before anything goes on with it."""
         reader = CodeReader(self._spec.root)
         code = code_of(self._spec, self._directory, reader)
+        self._code = history.code or code
         known = history.code is not None
         self._stream.note(e.JobStarted, pid=os.getpid(), resumed=history.started, code=None if known else code)
         reach("runner.started")
         change = change_of(history, code, self._spec, reader)
         if change is None:
             return history
+        self._code = code
         self._stream.report(e.CodeChanged, **{name: getattr(change, name) for name in _TOLD_OF_A_CHANGE})
         reach("runner.code-changed")
         return after(history, change)
@@ -189,9 +197,7 @@ class JobActor(ProcessActor):
             past = history.of(entry.name)
             if past.ended is not None:
                 self._has_ended(entry, past, past.ended)
-            elif entry.name in self._spec.skip:
-                self._state.is_skipped(entry.name)
-                self._stream.note(e.TaskSkipped, task=entry.name, reason="the seed says so")
+        self._skip_what_the_seed_says()
         for entry in self._spec.entries:
             past = history.of(entry.name)
             if past.ended is not None and past.control is not None:
@@ -200,6 +206,12 @@ class JobActor(ProcessActor):
             past = history.of(entry.name)
             if past.ended is None and past.attempt and self._state.is_pending(entry.name):
                 self._resume(entry, past, history.timed_out)
+
+    def _skip_what_the_seed_says(self) -> None:
+        for name in self._spec.skip:
+            if self._state.is_pending(name):
+                self._state.is_skipped(name)
+                self._stream.note(e.TaskSkipped, task=name, reason="the seed says so")
 
     def _has_ended(self, entry: TaskEntry, past: TaskPast, end: e.TaskDone | e.TaskFailed | e.TaskSkipped) -> None:
         match end:
@@ -282,6 +294,7 @@ class JobActor(ProcessActor):
                 reach("runner.task-confirmed")
                 if control is not None:
                     self._skip(control)
+                    self._skip_what_the_seed_says()
                 if self._state.is_gated(entry.name):
                     reach("runner.gate-reached")
             case Failed():
@@ -291,12 +304,28 @@ class JobActor(ProcessActor):
 
     def _take_control(self, entry: TaskEntry) -> e.ControlTaken | None:
         """What the task wants done with the run, noted so that its end carries it to the disk."""
-        control = control_of(entry, self._directory.task(entry.name), self._state.states)
+        control = control_of(entry, self._directory.task(entry.name), self._state.states, self._tasks)
         if control is not None:
+            if control.patch is not None:
+                control = control.model_copy(update={"code": self._add(control.patch)})
             told = {name: getattr(control, name) for name in _TOLD_OF_CONTROL}
             self._stream.note(e.ControlTaken, **told)
             reach("runner.control-taken")
         return control
+
+    def _have_added(self, *patches: e.Patch) -> None:
+        if patches:
+            self._tasks.add(*patches)
+            self._spec = self._spec.model_copy(update={"entries": self._tasks.entries, "code": None})
+            self._state.take_over(self._tasks.entries)
+
+    def _add(self, patch: e.Patch) -> e.Code:
+        """The tasks belong to the run from now on; none begins before the log has them. The run's code with theirs."""
+        self._room.write(lambda: self._tasks.make_folders(patch))
+        self._have_added(patch)
+        now = code_of(self._spec, self._directory, CodeReader(self._spec.root))
+        self._code = code_with_added(self._code, now)
+        return self._code
 
     def _skip(self, control: e.ControlTaken) -> None:
         for skip in control.skip:
@@ -382,7 +411,7 @@ class JobActor(ProcessActor):
 
 
 _TOLD_OF_A_CHANGE = ("tasks", "files", "action", "code")
-_TOLD_OF_CONTROL = ("task", "skip", "pauses", "message", "artifacts", "faults")
+_TOLD_OF_CONTROL = ("task", "patch", "code", "skip", "pauses", "message", "artifacts", "faults")
 
 
 def _task_failed(entry: TaskEntry, attempt: int, failed: Failed) -> dict[str, Any]:

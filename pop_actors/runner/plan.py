@@ -18,11 +18,20 @@ def ready(entries: Sequence[TaskEntry], states: Mapping[str, State]) -> list[Tas
     """The tasks to start now, in the pipeline's order; none once a task has failed."""
     if "failed" in states.values():
         return []
-    return [
-        entry
-        for entry in entries
-        if states[entry.name] == "pending" and all(states[name] in MET for name in entry.depends_on)
-    ]
+    met = _met(entries, states)
+    return [entry for entry in entries if states[entry.name] == "pending" and met.issuperset(entry.depends_on)]
+
+
+def _met(entries: Sequence[TaskEntry], states: Mapping[str, State]) -> set[str]:
+    """The tasks nothing has to wait for. A skipped one stands for those it would have waited for itself."""
+    met = {name for name, state in states.items() if state in MET and state != "skipped"}
+    skipped = [entry for entry in entries if states[entry.name] == "skipped"]
+    grew = bool(skipped)
+    while grew:
+        more = {entry.name for entry in skipped if entry.name not in met and met.issuperset(entry.depends_on)}
+        met |= more
+        grew = bool(more)
+    return met
 
 
 def is_done(states: Mapping[str, State]) -> bool:

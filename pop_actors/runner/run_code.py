@@ -25,6 +25,11 @@ def code_of(spec: JobSpec, directory: JobDirectory, reader: CodeReader) -> e.Cod
     return reader.read(modules, directory.pipeline)
 
 
+def code_with_added(before: e.Code, now: e.Code) -> e.Code:
+    """The code of a run to which tasks were added: what was known stays, so that an edit of it is still to be told."""
+    return e.Code(files={**now.files, **before.files}, modules={**now.modules, **before.modules})
+
+
 def change_of(history: History, now: e.Code, spec: JobSpec, reader: CodeReader) -> e.CodeChanged | None:
     """What is not as it was when the run was last at work; None where nothing is, or where that is not known."""
     before = history.code

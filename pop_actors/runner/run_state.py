@@ -25,6 +25,11 @@ class RunState:
         self.first_failed: tuple[TaskEntry, Failure] | None = None
         """The task that the run fails for, and why."""
 
+    def take_over(self, entries: Sequence[TaskEntry]) -> None:
+        """The tasks of the run are these from now on: all there were, and some that were added to them."""
+        self._entries = entries
+        self._states = {entry.name: self._states.get(entry.name, "pending") for entry in entries}
+
     # What happens to a task
 
     def begins(self, task: str) -> None:

@@ -60,15 +60,14 @@ class Attempt:
         pipeline = Choice(llm.provider, llm.model, llm.temperature, llm.max_tokens, llm.reasoning_effort, llm.fallback)
         self._levels = (choice_of_config(entry.config), pipeline)
         self._override = override_of(entry.config, spec.llm_override)
-        self._log = logging.getLogger(f"task.{entry.name}")
-        self._log.setLevel(logging.DEBUG)
+        self._log = _log_of(entry.name)
 
     def run(self) -> Outcome:
         """Do what is left of the attempt."""
         fresh = self._begin.is_new and self._number == 1 and not self._place.spec.resumed
         path, run_id = self._record.directory.checkpoint, self._place.spec.run_id
         try:
-            self._room.write(self._record.open)
+            self._room.write(lambda: self._record.open(fresh=fresh))
             self._checkpoint = self._room.write(lambda: Checkpoint(path, run_id, fresh=fresh))
         except Leaving:
             return Suspended()
@@ -310,6 +309,15 @@ class Attempt:
         except OSError as error:  # papers for people: what went wrong is in the job's log all the same
             self._log.error("what attempt %d leaves behind could not be written: %s", self._number, error)
         return Failed(failure, self._checkpoint.milliseconds, self._progress.rounds)
+
+
+def _log_of(task: str) -> logging.Logger:
+    """Everything a task logs is kept. Said once for all of them, since each change of a level goes through every logger
+    there is."""
+    tasks = logging.getLogger("task")
+    if tasks.level != logging.DEBUG:
+        tasks.setLevel(logging.DEBUG)
+    return tasks.getChild(task)
 
 
 def _milliseconds_since(moment: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -42,15 +43,23 @@ class TaskRecord:
             "startedAt": timestamp(time.time()),
         }
 
-    def open(self) -> None:
+    def open(self, *, fresh: bool = False) -> None:
         """Write the letter that starts the attempt. What lies in the way of the task's files is put aside: stages whose
-        checkpoint is lost run again, and their calls are replayed."""
+        checkpoint is lost run again, and their calls are replayed. `fresh`: nothing can lie there yet."""
+        letter = readable_json(self._letter)
+        if fresh:
+            with contextlib.suppress(FileNotFoundError):  # the claim made the folder; who does without has it made here
+                write_first(self.directory.letter, letter)
+                return
+        self._make_way()
+        write_first(self.directory.letter, letter)
+
+    def _make_way(self) -> None:
         disk.make_folder(self.directory.path)
         for path in self.directory.files:
             aside = make_way(path)
             if aside is not None:
                 _log.warning("%s: was no file that can be read and written; it was put aside as %s", path, aside.name)
-        write_first(self.directory.letter, readable_json(self._letter))
 
     def close_well(self, output: Any, lines: Sequence[Line], path: Sequence[Trod]) -> None:
         """Write what a task that succeeded leaves behind; on disk when this returns, the checkpoint apart."""

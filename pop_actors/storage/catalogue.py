@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pop_actors.core.events import Patch
+from pop_actors.core.patch import patched
 from pop_actors.core.pipeline import Pipeline, TaskDefaults, parse_pipeline
 from pop_actors.core.strict_json import parse
 from pop_actors.core.task_index import TaskTarget, parse_task_index
@@ -64,7 +67,7 @@ class Catalogue:
 
     def __init__(self, workspace: Workspace, defaults: TaskDefaults | None = None) -> None:
         self._workspace = workspace
-        self._defaults = defaults or TaskDefaults()
+        self.defaults = defaults or TaskDefaults()
         self._registry: _Kept | None = None
         self._pipelines: dict[str, _Kept] = {}
         self._building = threading.Lock()  # CPython 3.11's ast.parse fails when two threads are in it (gh-106905)
@@ -84,15 +87,15 @@ class Catalogue:
         except PipelineInvalid as error:
             raise SeedRejected("invalid_pipeline", f"pipeline {wanted!r}: {error}") from None
 
-    def for_run(self, slug: str, content: bytes, path: Path) -> ResolvedPipeline:
-        """A run's own copy of pipeline.json, which lies at `path`, against the task registry as it is now. SeedRejected
-        as `pipeline_for`."""
+    def for_run(self, slug: str, content: bytes, path: Path, patches: Sequence[Patch] = ()) -> ResolvedPipeline:
+        """A run's own copy of pipeline.json, which lies at `path`, with what was added to the run, against the task
+        registry as it is now. SeedRejected as `pipeline_for`."""
         registry = self._read_registry()
         if slug not in registry["pipelines"]:
             raise SeedRejected("unknown_pipeline", f"no pipeline {slug!r} in {self._path()} any more")
         try:
             places = replace(self._places(slug, registry["pipelines"][slug]), pipeline=path)
-            return self._build(slug, content, places)[0]
+            return self._build(slug, content, places, patches)[0]
         except PipelineInvalid as error:
             raise SeedRejected("invalid_pipeline", f"pipeline {slug!r}: {error}") from None
 
@@ -169,7 +172,9 @@ class Catalogue:
             indexes=(root / index,) if index else (own / "tasks" / "index.py", own / "tasks" / "index.json"),
         )
 
-    def _build(self, slug: str, content: bytes, places: _Places) -> tuple[ResolvedPipeline, tuple[str, ...]]:
+    def _build(
+        self, slug: str, content: bytes, places: _Places, patches: Sequence[Patch] = ()
+    ) -> tuple[ResolvedPipeline, tuple[str, ...]]:
         """The pipeline and the files its tasks are in. PipelineInvalid with the faults of both."""
         faults: list[str] = []
         modules: dict[str, str] | None = None
@@ -179,7 +184,7 @@ class Catalogue:
         except PipelineInvalid as error:
             faults += error.faults
         try:
-            pipeline = _pipeline_of(content, places.pipeline, modules, self._defaults, slug)
+            pipeline = _pipeline_of(content, places.pipeline, modules, self.defaults, slug, patches)
         except PipelineInvalid as error:
             raise PipelineInvalid([*error.faults, *faults]) from None
         if modules is None:
@@ -211,13 +216,18 @@ def _registry_of(path: Path) -> dict[str, Any]:
 
 
 def _pipeline_of(
-    content: bytes, path: Path, modules: dict[str, str] | None, defaults: TaskDefaults, slug: str
+    content: bytes,
+    path: Path,
+    modules: dict[str, str] | None,
+    defaults: TaskDefaults,
+    slug: str,
+    patches: Sequence[Patch],
 ) -> Pipeline:
     try:
         document = parse(content)
     except InvalidJson as error:
         raise PipelineInvalid([f"{path}: {error}"]) from None
-    return parse_pipeline(document, modules, defaults, slug)
+    return parse_pipeline(patched(document, patches), modules, defaults, slug)
 
 
 def _task_modules(indexes: tuple[Path, ...]) -> dict[str, str]:

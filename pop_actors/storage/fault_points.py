@@ -22,6 +22,7 @@ from pop_actors.storage.disk_faults import Refusals
 from pop_actors.storage.disk_trace import Recorder
 
 IN_RUNNER = "runner."
+IN_RESUMED = ("runner.code-changed",)
 RECORD, FULL_WHILE = "record=", "full-while="
 
 POINTS = (
@@ -110,6 +111,12 @@ def arm(text: str | None) -> None:
 def for_runner(text: str | None) -> str | None:
     """What a job's process is to be armed with; None where nothing of it concerns that."""
     return _only(text, (IN_RUNNER, RECORD, FULL_WHILE))
+
+
+def for_resumed(text: str | None) -> str | None:
+    """What the first process is armed with that this daemon starts for a run with a past: what holds for each, and the
+    points that only such a one can come to."""
+    return _only(text, (*IN_RESUMED, RECORD, FULL_WHILE))
 
 
 def lasting(text: str | None) -> str | None:

@@ -48,7 +48,8 @@ def _inspect(workspace: Workspace, job_id: str, *, live: bool) -> Iterator[Findi
         yield Finding("error", str(job.events), str(error), "start the version that wrote it", job_id)
         return
     except Damaged as error:
-        todo = f"popctl doctor --repair {job_id}"
+        at_work = live and job.runner_pid.exists()
+        todo = f"popctl stop {job_id}, then: " * at_work + f"popctl doctor --repair {job_id}"
         yield Finding("error", str(job.events), str(error), todo, job_id, repairable=True)
     else:
         yield from _about_end(job, reading, job_id, live=live)

@@ -16,17 +16,18 @@ import orjson
 
 from pop_actors.core import events as e
 from pop_actors.core.ids import run_id, timestamp
+from pop_actors.core.known_status import added_in
 from pop_actors.core.pipeline import parse_pipeline
 from pop_actors.core.salvage import Evidence, Salvaged, salvage
 from pop_actors.core.seed import Seed, parse_seed
 from pop_actors.core.states import ENDED
 from pop_actors.core.status import Document, fold
 from pop_actors.core.strict_json import parse
-from pop_actors.errors import Damaged, InvalidJson, PipelineInvalid, SeedRejected
+from pop_actors.errors import Damaged, InvalidJson, PipelineInvalid, SeedRejected, StorageError
 from pop_actors.storage.catalogue import Catalogue
 from pop_actors.storage.damage import keep_copy
 from pop_actors.storage.files import readable_json, replace, sync_directory
-from pop_actors.storage.job_log import refuse_newer, whole_lines
+from pop_actors.storage.job_log import read_log, refuse_newer, whole_lines
 from pop_actors.storage.jsonl import json_line
 from pop_actors.storage.layout import JobDirectory, Workspace
 from pop_actors.storage.set_aside import status_on_disk
@@ -99,6 +100,18 @@ def input_fault(workspace: Workspace, job_id: str) -> str | None:
     except Damaged as error:
         return str(error)
     return _pipeline_fault(job)
+
+
+def log_fault(workspace: Workspace, job_id: str) -> str | None:
+    """What is wrong with a job's log as it lies; None where every line of it is whole."""
+    path = workspace.job(job_id).events
+    try:
+        reading = read_log(path.read_bytes())
+    except (OSError, StorageError) as error:
+        return f"{path}: {getattr(error, 'strerror', None) or error}"
+    if not reading.is_whole:
+        return f"{path}, line {reading.line}: {reading.fault}"
+    return None if reading.events else f"{path}: is empty"
 
 
 def _with_verdict(
@@ -208,7 +221,8 @@ def _put_back_pipeline(workspace: Workspace, job: JobDirectory, document: Docume
         resolved = Catalogue(workspace).pipeline_for(slug)
     except SeedRejected as error:
         raise Damaged(f"{job.pipeline}: damaged, and the registry has none to put there: {error.message}") from None
-    if resolved.pipeline.task_names != tuple(document["tasks"]):
+    added = {name for patch in added_in(document) for name in patch.names}
+    if resolved.pipeline.task_names != tuple(name for name in document["tasks"] if name not in added):
         raise Damaged(
             f"{job.pipeline}: damaged, and the tasks of {slug!r} in the registry are not this run's any more; put the "
             f"file back from a backup, then: popctl restart {document['id']}"

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pop_actors.config import Settings
-from pop_actors.core.events import Code
+from pop_actors.core.events import Code, Patch
 from pop_actors.core.job_spec import JobSpec, LlmDefaults, LlmOverride, TaskEntry
+from pop_actors.core.known_status import added_in
 from pop_actors.core.pipeline import Pipeline
 from pop_actors.core.seed import Seed, parse_seed
 from pop_actors.core.status import Document
@@ -22,9 +23,11 @@ from pop_actors.system import messages as m
 
 @dataclass(frozen=True, slots=True)
 class RestartBasis:
-    """What a restart is planned on: the tasks in order, each with those it waits for."""
+    """What a restart is planned on: the tasks in order, each with those it waits for, and which of them were added to
+    the last run."""
 
     depends_on: Mapping[str, tuple[str, ...]]
+    patches: tuple[Patch, ...] = ()
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -75,12 +78,13 @@ class JobSpecs:
             if not directory.path.is_dir():
                 raise Refused("not_found", f"there is no job {job_id}; see: popctl list --all")
             known = document or read_json(directory.status)
-            pipeline = self._pipeline(directory, known["pipeline"])
+            patches = added_in(known)
+            pipeline = self._pipeline(directory, known["pipeline"], patches)
         except FileNotFoundError as error:
             raise Refused("damaged", f"{error.filename}: no such file; popctl doctor says more") from None
         except (SeedRejected, StorageError) as error:
             raise Refused("invalid_pipeline", str(error)) from None
-        return RestartBasis({entry.name: entry.depends_on for entry in pipeline.pipeline.tasks})
+        return RestartBasis({entry.name: entry.depends_on for entry in pipeline.pipeline.tasks}, patches)
 
     def _code_of(self, pipeline: ResolvedPipeline, entries: tuple[TaskEntry, ...]) -> Code:
         modules = {entry.name: file_and_function(pipeline.task_modules[entry.task])[0] for entry in entries}
@@ -92,8 +96,8 @@ class JobSpecs:
         except SeedRejected as error:
             raise Damaged(f"{directory.seed}: {error}") from None
 
-    def _pipeline(self, directory: JobDirectory, slug: str) -> ResolvedPipeline:
-        return self._catalogue.for_run(slug, _read(directory.pipeline), directory.pipeline)
+    def _pipeline(self, directory: JobDirectory, slug: str, patches: tuple[Patch, ...] = ()) -> ResolvedPipeline:
+        return self._catalogue.for_run(slug, _read(directory.pipeline), directory.pipeline, patches)
 
     def _spec(
         self,
@@ -118,6 +122,7 @@ class JobSpecs:
             pipeline=resolved.slug,
             task_modules=resolved.task_modules,
             entries=entries,
+            defaults=self._catalogue.defaults,
             llm=LlmDefaults.model_validate(pipeline.llm.model_dump()),
             llm_override=LlmOverride() if override is None else LlmOverride.model_validate(override.model_dump()),
             mode=mode,
@@ -129,7 +134,7 @@ class JobSpecs:
             request_timeout=self._settings.gateway.request_timeout_seconds,
             priority=priority,
             budget_usd=budget_usd,
-            fault_point=(fault_points.lasting if resumed else fault_points.for_runner)(self._settings.fault_point),
+            fault_point=(fault_points.for_resumed if resumed else fault_points.for_runner)(self._settings.fault_point),
         )
 
     def _entries(self, pipeline: Pipeline) -> tuple[TaskEntry, ...]:

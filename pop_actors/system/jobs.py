@@ -177,8 +177,9 @@ class Jobs(Supervisor):
 
         def arguments(epoch: int) -> dict[str, Any]:
             self._board.give_epoch(spec.job_id, epoch)
-            again = epoch > message.epoch or spec.resumed
-            told = {"resumed": again, "fault_point": lasting(spec.fault_point) if again else spec.fault_point}
+            again = epoch > message.epoch
+            armed = lasting(spec.fault_point) if again else spec.fault_point
+            told = {"resumed": again or spec.resumed, "fault_point": armed}
             return {"spec": spec.model_copy(update=told).model_dump(mode="json")}
 
         return process(

@@ -11,7 +11,7 @@ from typing import Any
 from pop_actors.actors.process_actor import Ref
 from pop_actors.core import events as e
 from pop_actors.core.ids import run_id, timestamp
-from pop_actors.core.restart_plan import tasks_to_reset
+from pop_actors.core.restart_plan import tasks_to_drop, tasks_to_reset
 from pop_actors.core.status import Document
 from pop_actors.errors import Refused
 from pop_actors.system import messages as m
@@ -38,9 +38,13 @@ class Restarts:
             raise Refused("waiting", f"{job_id} waits at a gate; end it first: popctl reject {job_id}")
         plan = self._specs.for_restart(job_id, document)
         reset = tasks_to_reset(plan.depends_on, order.from_task, only=order.only)
+        dropped = tasks_to_drop(plan.patches, reset)
         now = time.time()
         event = e.JobRestarted(
-            at=timestamp(now), run_id=run_id(now, secrets.token_hex(3)), reset=reset, tasks=plan.task_names
+            at=timestamp(now),
+            run_id=run_id(now, secrets.token_hex(3)),
+            reset=tuple(name for name in reset if name not in dropped),
+            tasks=tuple(name for name in plan.task_names if name not in dropped),
         )
         answer: Future[Any] = Future()
         begun = self._status_writer.request(m.BeginRun(job_id, event))

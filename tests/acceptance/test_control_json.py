@@ -1,4 +1,4 @@
-"""control.json: a task that succeeded has others skipped, or has the run wait; with a fault nothing of it happens."""
+"""control.json: a task that succeeded skips or adds others, or has the run wait; with a fault nothing of it happens."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from acceptance_world import end_of, quick_workspace
+from acceptance_world import end_of, output_of, quick_workspace
 
-from support.daemon import NOOP_TASK, Daemon, wait_until
+from pop_actors.core.patch import MOST_ADDED
+from support.daemon import NOOP_TASK, Daemon, Workspace, wait_until
 
 SECONDS = 30.0
 PLAN = """
@@ -31,13 +32,33 @@ def write(ctx, wanted):
         file.write(text)
 """
 
+EXTRA = """
+def ingestion(ctx):
+    return {"output": {"config": ctx.config, "upstream": sorted(ctx.data["tasks"])}}
+"""
+LOOP = """
+import json, os
+
+def ingestion(ctx):
+    number = int(ctx.meta.task_name.partition("-")[2] or 0) + 1
+    with open(os.path.join(ctx.io.get_task_dir(), "control.json"), "w") as file:
+        json.dump({"patch": {"add": [{"name": f"loop-{number}", "task": "loop"}]}}, file)
+    return {"output": number}
+"""
+
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     workspace = quick_workspace(tmp_path_factory.mktemp("control"))
-    workspace.add_pipeline("planned", {"plan": PLAN, "draw": NOOP_TASK, "print": NOOP_TASK})
+    add_pipelines(workspace)
     with Daemon(workspace) as daemon:
         yield daemon
+
+
+def add_pipelines(workspace: Workspace) -> None:
+    tasks = {"plan": PLAN, "draw": NOOP_TASK, "print": NOOP_TASK, "extra": EXTRA, "loop": LOOP}
+    workspace.add_pipeline("planned", tasks, ["plan", "draw", "print"])
+    workspace.add_pipeline("endless", {"loop": LOOP})
 
 
 def drop(daemon: Daemon, job_id: str, control: Any) -> None:
@@ -76,10 +97,63 @@ def test_a_task_can_have_the_run_wait(daemon: Daemon) -> None:
     assert states(daemon.workspace.status("pauses") or {}) == {"plan": "done", "draw": "done", "print": "skipped"}
 
 
+ADD = {"add": ["extra", {"name": "again", "task": "extra", "config": {"depth": 2}}]}
+
+
+def test_a_task_can_add_others(daemon: Daemon) -> None:
+    """They run where they were put, with their configuration and the outputs before them; the status shows them."""
+    drop(daemon, "adds", {"patch": ADD, "skip": [{"task": "print"}]})
+    assert end_of(daemon, "adds") == "done"
+    status = daemon.workspace.status("adds") or {}
+    assert list(status["tasks"]) == ["plan", "extra", "again", "draw", "print"]
+    assert set(states(status).values()) == {"done", "skipped"}
+    assert output_of(daemon.workspace, "adds", "again") == {"config": {"depth": 2}, "upstream": ["extra", "plan"]}
+    (run,) = [run for run in daemon.workspace.runs() if run["id"] == "adds"]
+    assert run["tasks"] == ["plan", "extra", "again", "draw", "print"]
+
+
+def test_added_tasks_stay_where_a_restart_keeps_who_added_them(daemon: Daemon) -> None:
+    """Restarted from one of them, the others keep their results; restarted from the start, the run adds them anew."""
+    drop(daemon, "twice", {"patch": ADD})
+    assert end_of(daemon, "twice") == "done"
+    for start, attempts in (("again", 3), ("plan", 5)):
+        daemon.ctl("restart", "twice", "--from", start)
+        count = 2 if start == "again" else 3
+        wait_until(lambda n=count: len(runs_of(daemon, "twice")) == n, SECONDS, f"the run from {start}", daemon)
+        last = runs_of(daemon, "twice")[-1]
+        assert last["tasks"] == ["plan", "extra", "again", "draw", "print"]
+        wait_until(lambda: daemon.workspace.is_complete("twice"), SECONDS, "it to be complete", daemon)
+        assert len(started_in(daemon.workspace, "twice", last["pipelineId"])) == attempts
+
+
+def runs_of(daemon: Daemon, job_id: str) -> list[dict[str, Any]]:
+    return [run for run in daemon.workspace.runs() if run["id"] == job_id]
+
+
+def started_in(workspace: Workspace, job_id: str, run_id: str) -> list[str]:
+    """The tasks that began in that run."""
+    events = workspace.lines(workspace.data / "complete" / job_id / "events.jsonl")
+    begun = next(at for at, event in enumerate(events) if event.get("runId") == run_id)
+    return [event["task"] for event in events[begun:] if event["type"] == "TaskStarted"]
+
+
+def test_a_task_that_adds_itself_for_ever_is_stopped_at_a_gate(daemon: Daemon) -> None:
+    """After so many; the gate says what it looks like, and rejected the job ends."""
+    daemon.workspace.drop("loops", {"pipeline": "endless", "data": {}})
+    gate = wait_at_gate(daemon, "loops")["gate"]
+    assert (gate["task"], gate["reason"]) == (f"loop-{MOST_ADDED}", "control")
+    assert "a task that adds itself again and again would never end" in gate["message"]
+    daemon.ctl("reject", "loops")
+    assert end_of(daemon, "loops") == "error"
+
+
 FAULTY = {
     "unknown-task": ({"skip": [{"task": "draw"}, {"task": "nobody"}], "pause": 3}, ["/skip/1/task", "/pause"]),
     "no-json": ('{"skip": [', ["line 1"]),
-    "patch": ({"patch": {"add": ["more"]}}, ["/patch: is not supported"]),
+    "patch": (
+        {"patch": {"add": ["nobody", {"name": "draw"}], "insertAfter": "plan"}, "skip": [{"task": "draw"}]},
+        ["/patch/add/0/name: 'nobody' is not in the task registry", "/patch/add/1/name: 'draw' is taken"],
+    ),
 }
 
 
@@ -115,9 +189,9 @@ def test_an_attempt_that_failed_controls_nothing(daemon: Daemon) -> None:
 def test_a_kill_while_it_is_applied_applies_it_once(tmp_path_factory: pytest.TempPathFactory, point: str) -> None:
     """Skipped once, asked once, and nothing that ended runs again."""
     workspace = quick_workspace(tmp_path_factory.mktemp("killed"))
-    workspace.add_pipeline("planned", {"plan": PLAN, "draw": NOOP_TASK, "print": NOOP_TASK})
+    add_pipelines(workspace)
     with Daemon(workspace, {"PO_FAULT_POINT": point}) as daemon:
-        drop(daemon, "a", {"skip": [{"task": "draw"}], "pause": {"message": "look"}})
+        drop(daemon, "a", {"skip": [{"task": "draw"}], "pause": {"message": "look"}, "patch": ADD})
         log = workspace.data / "current" / "a" / "events.jsonl"
         wait_until(lambda: log.exists() and '"ProcessDown"' in log.read_text(), SECONDS, "the kill", daemon)
         wait_at_gate(daemon, "a")
@@ -125,5 +199,7 @@ def test_a_kill_while_it_is_applied_applies_it_once(tmp_path_factory: pytest.Tem
         assert end_of(daemon, "a") == "done"
     events = [json.loads(line) for line in (workspace.data / "complete/a/events.jsonl").read_text().splitlines()]
     assert [(line["type"], line["task"]) for line in events if line["type"] in {"TaskDone", "TaskSkipped"}] == [
-        ("TaskDone", "plan"), ("TaskSkipped", "draw"), ("TaskDone", "print"),
+        ("TaskDone", "plan"), ("TaskSkipped", "draw"), ("TaskDone", "extra"), ("TaskDone", "again"),
+        ("TaskDone", "print"),
     ]  # fmt: skip
+    assert "CodeChanged" not in {line["type"] for line in events}

@@ -93,6 +93,20 @@ def ingestion(ctx):
     return {"output": {}}
 """
 )
+# It has one task of its run left out and another one added. Written through the seam to the disk, it is recorded.
+PLAN = (
+    BEGIN
+    + """
+from pop_actors.storage.files import replace
+
+def ingestion(ctx):
+    begin(ctx, "ingestion")
+    control = {"patch": {"add": [{"name": "extra", "task": "print"}]}, "skip": [{"task": "draw"}]}
+    replace(os.path.join(ctx.io.get_task_dir(), "control.json"), json.dumps(control).encode())
+    return {"output": {}}
+"""
+)
+EDITED = QUICK.replace('"output": {}', '"output": {"edited": True}')
 BAD_SEED = b'{"data": {'
 TRACED = {"research": RESEARCH, "write": WRITE}
 ENTRIES = ["research", {"name": "write", "maxRefinements": 1, "onRefinementExhausted": "reject"}]
@@ -157,7 +171,10 @@ class World:
         )
         self.workspace.add_pipeline("traced", TRACED, ENTRIES)
         self.workspace.add_pipeline("again", {"again": QUICK})
-        self.workspace.add_pipeline("gated", {"first": QUICK, "then": QUICK}, [{"name": "first", "gate": True}, "then"])
+        gated = [{"name": "first", "gate": True}, "then"]
+        for name in ("gated", "edited"):
+            self.workspace.add_pipeline(name, {"first": QUICK, "then": QUICK}, gated)
+        self.workspace.add_pipeline("controlled", {"plan": PLAN, "draw": QUICK, "print": QUICK})
 
     def start(self, fault_point: str | None = None) -> Daemon:
         """A daemon, armed or not. It is not waited for."""
@@ -174,6 +191,11 @@ class World:
         staging.mkdir(parents=True)
         (staging / "attached.csv").write_text("1,2\n")
         self.workspace.drop(job_id, {"pipeline": pipeline, "data": {"executions": str(self.executions), **data}})
+
+    def edit(self) -> None:
+        """Give the second task of the pipeline `edited` other code."""
+        tasks = self.workspace.root / "pipeline-config" / "edited" / "tasks"
+        (tasks / "then.py").write_text(EDITED, encoding="utf-8")
 
     def family(self) -> list[Process]:
         """The daemon now, or what is left of it: forkserver, pool, jobs, and what these have started."""

@@ -19,8 +19,9 @@ LATER = (*KILLS, "power")  # a later passage: the disk has refused the same step
 @dataclass(frozen=True)
 class Point:
     """`seed`: what is dropped to come there: a good one, one of a job that is to be rejected (`poor`), one that is no
-    JSON (`invalid`), one of a job that has completed and is run again (`again`), or of one that waits at a gate and is
-    approved (`gated`)."""
+    JSON (`invalid`), one of a job that has completed and is run again (`again`), of one that waits at a gate and is
+    approved (`gated`), also after its code was edited (`edited`), or of one with a task that has another left out and
+    one more added (`controlled`)."""
 
     name: str
     kinds: tuple[str, ...]
@@ -82,10 +83,10 @@ POINTS = (
     Point("runner.gate-reached", NO_JOB, "gated"),
     Point("scheduler.gate-deciding", NO_JOB, "gated"),
     Point("scheduler.gate-approved", NO_JOB, "gated"),
+    Point("runner.code-changed", ALL, "edited"),
+    Point("runner.control-taken", ALL, "controlled"),
+    Point("runner.task-confirmed", LATER, "controlled"),
 )
 
-ELSEWHERE = {
-    "runner.code-changed": "passed only where a task's file was edited between two starts",
-    "runner.control-taken": "passed only where a task has left a control.json",
-}
+ELSEWHERE: dict[str, str] = {}
 """Named points without a case here, and why."""

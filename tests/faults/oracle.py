@@ -39,6 +39,7 @@ PLAN = {
 CALLS = {"research-1-0", "research-2-0", "write-1-0", "write-1-1"}  # task, attempt, round
 ATTEMPTS = {"research": 2, "write": 1}
 TOKENS_PER_CALL = {"input": 12, "output": 34}
+ENDS = {"TaskDone", "TaskFailed", "TaskSkipped", "JobDone", "JobFailed"}
 CLOCK_SLACK_SECONDS = 0.002  # timestamps have milliseconds, cut
 
 
@@ -192,12 +193,48 @@ def faults_of_rejection(data: Path, job_id: str, reason: str) -> list[str]:
 
 def faults_of_gated(world: World, job_id: str) -> list[str]:
     """A job with a gate behind its first task went through it once, approved, and ran each task once."""
+    return _faults_of_ends(world, job_id, done=("first", "then"))
+
+
+def faults_of_edited(world: World, job_id: str, told: tuple[int, ...] = (1,)) -> list[str]:
+    """A job whose second task was edited while it waited at a gate ran the new code, and told of it so many times."""
+    found = _faults_of_ends(world, job_id, done=("first", "then"))
+    if found:
+        return found
+    job = world.workspace.data / "complete" / job_id
+    output = json.loads((job / "tasks" / "then" / "output.json").read_bytes())["then"]["content"]
+    if output != {"edited": True}:
+        found.append(f"the second task put out {output}")
+    times = sum(event["type"] == "CodeChanged" for event in _lines(job / "events.jsonl"))
+    return found if times in told else [*found, f"told {times} times that its code changed"]
+
+
+def faults_of_controlled(world: World, job_id: str) -> list[str]:
+    """What the first task wanted of its run was done, once: one task left out, one added, which ran in its place."""
+    found = _faults_of_ends(world, job_id, done=("plan", "extra", "print"), skipped=("draw",))
+    if found:
+        return found
+    job = world.workspace.data / "complete" / job_id
+    tasks = list(json.loads((job / "tasks-status.json").read_bytes())["tasks"])
+    if tasks != ["plan", "extra", "draw", "print"]:
+        found.append(f"the status has the tasks {tasks}")
+    begun = [event["task"] for event in _lines(job / "events.jsonl") if event["type"] == "TaskStarted"]
+    if list(dict.fromkeys(begun)) != ["plan", "extra", "print"]:
+        found.append(f"tasks began in the order {begun}")
+    return found
+
+
+def _faults_of_ends(world: World, job_id: str, *, done: tuple[str, ...], skipped: tuple[str, ...] = ()) -> list[str]:
+    """It is in complete/, each of these tasks ended once, and no other; its run has one line."""
     data = world.workspace.data
     if places_of(data, job_id) != ["complete"]:
         return [f"is in {places_of(data, job_id)}"]
-    kinds = Counter((event["type"], event.get("task")) for event in _lines(data / "complete" / job_id / "events.jsonl"))
-    once = [("TaskDone", "first"), ("TaskDone", "then"), ("JobDone", None)]
-    found = [f"{kinds[kind]} times {kind}" for kind in once if kinds[kind] != 1]
+    events = _lines(data / "complete" / job_id / "events.jsonl")
+    ends = Counter((event["type"], event.get("task")) for event in events if event["type"] in ENDS)
+    once = Counter(
+        [*(("TaskDone", task) for task in done), *(("TaskSkipped", task) for task in skipped), ("JobDone", None)]
+    )
+    found = [] if ends == once else [f"ended {dict(ends)}, not {dict(once)}"]
     runs = [run for run in world.workspace.runs() if run["id"] == job_id]
     return found if len(runs) == 1 else [*found, f"runs.jsonl has {runs}"]
 

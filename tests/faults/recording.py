@@ -17,6 +17,8 @@ from fault_world import BAD_SEED, Provider, World
 from oracle import (
     Before,
     faults_after_a_power_cut,
+    faults_of_controlled,
+    faults_of_edited,
     faults_of_gated,
     faults_of_rejection,
     faults_of_second_run,
@@ -35,13 +37,16 @@ REPLAY = "POP_RECORDING"
 @dataclass(frozen=True)
 class Jobs:
     """What comes of a seed each: two that complete, one that is not good enough, one that is no JSON, one that is run a
-    second time once it has completed, and one that waits to be approved."""
+    second time once it has completed, one that waits to be approved, one that has its code edited meanwhile, and one
+    that adds to its own tasks."""
 
     traced: tuple[str, str]
     poor: str
     invalid: str
     again: str
     gated: str
+    edited: str
+    controlled: str
 
 
 @dataclass(frozen=True)
@@ -81,17 +86,25 @@ class Recording:
 
     def _record(self, root: Path) -> Run:
         name = f"p{abs(hash(root)) % 10**6:06d}"
-        self.jobs = Jobs((f"{name}a", f"{name}b"), f"{name}q", f"{name}s", f"{name}r", f"{name}g")
+        self.jobs = Jobs((f"{name}a", f"{name}b"), *(f"{name}{letter}" for letter in "qsrgec"))
         for job_id in self.jobs.traced:
             self.world.drop(job_id)
         self.world.drop(self.jobs.poor, rejected=True)
         self.world.drop(self.jobs.again, "again")
-        self.world.drop(self.jobs.gated, "gated")
+        for job_id, pipeline in (
+            (self.jobs.gated, "gated"),
+            (self.jobs.edited, "edited"),
+            (self.jobs.controlled, "controlled"),
+        ):
+            self.world.drop(job_id, pipeline)
         self.world.workspace.drop(self.jobs.invalid, BAD_SEED)
         data = self.world.workspace.data
         at_first = PowerCut(data)
         record = root / "record.jsonl"
         daemon = self.world.start(f"record={record}")
+        told = SEEDS["edited"].bring_about(daemon, self.world, self.jobs.edited)
+        assert told is not None
+        told.wait(SECONDS)
         self._wait_for_all()
         daemon.ctl("restart", self.jobs.again)
         wait_until(lambda: self._runs_of(self.jobs.again) == 2, SECONDS, "the second run to end", daemon)
@@ -159,6 +172,11 @@ class Recording:
         if (data / "rejected" / self.jobs.invalid / "seed.json").read_bytes() != BAD_SEED:
             found.append("the rejected seed is not what was dropped")
         found += [f"{self.jobs.gated}: {fault}" for fault in faults_of_gated(self.world, self.jobs.gated)]
+        told = faults_of_edited(self.world, self.jobs.edited, told=(0, 1))  # before the first start it is no change
+        found += [f"{self.jobs.edited}: {fault}" for fault in told]
+        found += [
+            f"{self.jobs.controlled}: {fault}" for fault in faults_of_controlled(self.world, self.jobs.controlled)
+        ]
         return found + [f"{self.jobs.again}: {fault}" for fault in faults_of_second_run(self.world, self.jobs.again)]
 
     def _before(self, job_id: str, position: int, traces: list[Any], calls: list[Any]) -> Before:
@@ -168,15 +186,17 @@ class Recording:
         return Before(own, arrived, bool(ended & {line["pid"] for line in own}))
 
     def _wait_for_all(self) -> None:
-        self.world.wait_until_complete(*self.jobs.traced, self.jobs.again)
+        self.world.wait_until_complete(*self.jobs.traced, self.jobs.again, self.jobs.controlled)
         for job_id in (self.jobs.poor, self.jobs.invalid):
             wait_until(
                 lambda j=job_id: self.world.workspace.rejection(j), SECONDS, f"{job_id} to be rejected",
                 self.world.daemon,
             )  # fmt: skip
             wait_until(lambda j=job_id: self._is_gone(j), SECONDS, f"{job_id} to depart", self.world.daemon)
-        SEEDS["gated"].wait(self.world, self.jobs.gated)
-        for job_id in (*self.jobs.traced, self.jobs.again, self.jobs.gated):
+        for job_id in (self.jobs.gated, self.jobs.edited):
+            SEEDS["gated"].wait(self.world, job_id)
+        jobs = self.jobs
+        for job_id in (*jobs.traced, jobs.again, jobs.gated, jobs.edited, jobs.controlled):
             wait_until(lambda j=job_id: self._is_gone(j), SECONDS, f"{job_id} to be in one place", self.world.daemon)
 
     def _is_gone(self, job_id: str) -> bool:

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fault_world import BAD_SEED, World
-from oracle import faults_of_gated, faults_of_rejection, faults_of_second_run, places_of
+from oracle import (
+    faults_of_controlled,
+    faults_of_edited,
+    faults_of_gated,
+    faults_of_rejection,
+    faults_of_second_run,
+    places_of,
+)
 
 from support.daemon import Daemon, wait_until
 
@@ -63,6 +70,12 @@ def _approve_unless_killed(daemon: Daemon, world: World, job_id: str) -> subproc
     return _approve(world, job_id) if is_there else None
 
 
+def _edit_and_approve(daemon: Daemon, world: World, job_id: str) -> subprocess.Popen[bytes] | None:
+    wait_until(lambda: _state(world, job_id) == "waiting", SECONDS, "the gate", daemon)
+    world.edit()
+    return _approve(world, job_id)
+
+
 def _wait_for_the_end(world: World, job_id: str) -> None:
     """An approval whose teller was killed with it is told once more, if it was not recorded."""
     states = {"waiting", "done"}
@@ -83,6 +96,17 @@ SEEDS = {
         wait=_wait_for_the_end,
         faults=faults_of_gated,
         bring_about=_approve_unless_killed,
+    ),
+    "edited": Seed(
+        drop=lambda world, job_id: world.drop(job_id, "edited"),
+        wait=_wait_for_the_end,
+        faults=faults_of_edited,
+        bring_about=_edit_and_approve,
+    ),
+    "controlled": Seed(
+        drop=lambda world, job_id: world.drop(job_id, "controlled"),
+        wait=_wait_for_runs,
+        faults=faults_of_controlled,
     ),
     "poor": Seed(
         drop=lambda world, job_id: world.drop(job_id, rejected=True),

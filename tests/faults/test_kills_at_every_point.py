@@ -57,18 +57,21 @@ def test_a_job_is_done_once_whoever_is_killed_wherever(world: World, job_id: str
 
 @pytest.mark.parametrize(("point", "killed"), [case for case in cases() if case.values[0].seed != "good"])
 def test_what_is_rejected_or_run_again_is_so_once(world: World, job_id: str, point: Point, killed: str) -> None:
-    """Whoever is killed: a seed that is no JSON, a job of too little quality, and a job that is run a second time."""
+    """Whoever is killed: a seed that is no JSON, a job of too little quality, one that is run a second time, or waits
+    at a gate, has its code edited, or adds to its own tasks."""
     seed = SEEDS[point.seed]
     seed.drop(world, job_id)
-    stops = killed == "everything" or point.name.startswith("runner.")
+    stops = killed != "daemon" or point.name.startswith("runner.")
     told = start_armed(world, job_id, point, f"{point.name}:stop" if stops else point.name)
     if stops:
-        world.wait_until_stopped()
-        (world.kill_everything if killed == "everything" else world.kill_daemon)()
-    world.wait_until_all_dead()
+        stopped = world.wait_until_stopped()
+        {"job": lambda: kill_9(stopped), "daemon": world.kill_daemon, "everything": world.kill_everything}[killed]()
+    if killed != "job":
+        world.wait_until_all_dead()
     if told is not None:
         told.wait(30)
-    world.start()
+    if killed != "job":
+        world.start()
     seed.wait(world, job_id)
     assert seed.faults(world, job_id) == []
 

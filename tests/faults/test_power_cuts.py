@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from fault_world import Provider
 from matrix import ELSEWHERE, POINTS
 from recording import REPLAY, Recording
 
+import pop_actors
 from pop_actors.storage.fault_points import POINTS as NAMES
 
 CASES = [point.name for point in POINTS if "power" in point.kinds]
@@ -73,8 +75,18 @@ def test_the_record_of_a_run_is_whole(recording: Recording, tmp_path: Path) -> N
 
 
 def test_every_point_is_cut_at() -> None:
-    """A new point gets its case in the matrix."""
+    """A new point gets its case in the matrix, or a reason why not; a point of either list is one there is."""
     assert set(NAMES) - ELSEWHERE.keys() == {name.split(":")[0] for name in CASES}
+    assert ELSEWHERE.keys() <= set(NAMES)
+    assert all(ELSEWHERE.values())
+
+
+def test_every_point_that_the_code_passes_has_a_name() -> None:
+    """And no name is left of one that is passed nowhere."""
+    sources = (path.read_text(encoding="utf-8") for path in Path(pop_actors.__file__).parent.rglob("*.py"))
+    passes = re.compile(r"\b(?:reach\(|rename_durably\(.*,) ?\"([a-z.-]+)\"")
+    passed = {name for source in sources for name in passes.findall(source)}
+    assert passed == set(NAMES)
 
 
 def files_of(root: Any) -> dict[str, bytes | None]:

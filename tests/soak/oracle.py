@@ -62,8 +62,8 @@ def _kills(lives: list[Life]) -> tuple[float, ...]:
 def _folders(evidence: Evidence, planned: list[Planned]) -> Iterator[str]:
     """Nothing is in two places, and no half step is left."""
     done = {job.job_id for job in planned if job.outcome == "done"}
-    in_error = {job.job_id for job in planned if job.outcome == "error"}
-    wanted = {"pending": set(), "staging": set(), "current": in_error, "complete": done | {"runs.jsonl"}}
+    stay = {job.job_id for job in planned if job.outcome in {"error", "stopped"}}
+    wanted = {"pending": set(), "staging": set(), "current": stay, "complete": done | {"runs.jsonl"}}
     for folder, names in wanted.items():
         there = set(os.listdir(evidence.data / folder))
         yield from (f"{folder}/ holds {name}, which does not belong there" for name in sorted(there - names))
@@ -133,7 +133,7 @@ def _of_job(evidence: Evidence, job: Planned) -> Iterator[str]:
 
 
 def _folder(evidence: Evidence, job: Planned) -> Path:
-    place = {"done": "complete", "error": "current", "rejected": "rejected"}[job.outcome]
+    place = {"done": "complete", "error": "current", "stopped": "current", "rejected": "rejected"}[job.outcome]
     return evidence.data / place / job.job_id
 
 
@@ -153,26 +153,51 @@ def _turned_down(evidence: Evidence, job: Planned) -> Iterator[str]:
 def _end(evidence: Evidence, job: Planned, status: Any, events: list[Any]) -> Iterator[str]:
     """It ended once, as planned, and a run that was completed stands in runs.jsonl once."""
     kinds = Counter(event["type"] for event in events)
-    last = {"done": "JobDone", "error": "JobFailed", "rejected": "JobRejected"}[job.outcome]
-    for kind in ("JobCreated", "JobDone", "JobFailed", "JobRejected", "JobRestarted", "JobStopped"):
-        wanted = int(kind in {"JobCreated", last})
+    for kind, wanted in _turns(job).items():
         if kinds[kind] != wanted:
-            yield f"{kinds[kind]} times {kind} in events.jsonl"
+            yield f"{kinds[kind]} times {kind} in events.jsonl, not {wanted}"
+    begun = [event["runId"] for event in events if "runId" in event]
+    complete = begun if job.order == "again" else begun[-1:] if job.outcome == "done" else []
     runs = [line["pipelineId"] for line in evidence.runs.get(job.job_id, ())]
-    if runs != ([status["pipelineId"]] if job.outcome == "done" else []):
-        yield f"runs.jsonl has {runs}, the run is {status['pipelineId']}"
-    state = "done" if job.outcome == "done" else "error"
+    if runs != complete or begun[-1:] != [status["pipelineId"]]:
+        yield f"runs.jsonl has {runs}, complete are {complete}, the run is {status['pipelineId']}"
+    state = "error" if job.outcome == "rejected" else job.outcome
     if status["state"] != state:
         yield f"the status says {status['state']}, not {state}"
     reason = (status["error"] or {}).get("reason")
     if reason != (job.reason if state == "error" else None):
         yield f"the status gives the reason {reason}, not {job.reason}: {status['error']}"
-    if status["restarts"] != kinds["ProcessDown"]:
-        yield f"restarts is {status['restarts']}, its process went down {kinds['ProcessDown']} times"
-    if status["restarts"] < job.crashes:
+    down = sum(event["type"] == "ProcessDown" for event in _last_run(events))
+    if status["restarts"] != down:
+        yield f"restarts is {status['restarts']}, its process went down {down} times in that run"
+    if status["restarts"] < job.crashes - _kills_while_it_ran(evidence, job):
         yield f"restarts is {status['restarts']}, it crashes {job.crashes} times by itself"
     if job.depends_on is not None:
         yield from _dependency(evidence, job)
+
+
+def _kills_while_it_ran(evidence: Evidence, job: Planned) -> int:
+    """A start that was not on disk when the daemon was killed is no start to the next one."""
+    moments = [line["at"] for line in evidence.traces.get(job.job_id, ())]
+    return sum(min(moments) <= kill <= max(moments) for kill in evidence.kills) if moments else 0
+
+
+def _turns(job: Planned) -> dict[str, int]:
+    """How often each of these has happened to a job, when all is over."""
+    last = {"done": "JobDone", "error": "JobFailed", "rejected": "JobRejected", "stopped": "JobStopped"}[job.outcome]
+    kinds = ("JobCreated", "JobDone", "JobFailed", "JobRejected", "JobRestarted", "JobStopped", "GateApproved")
+    turns = {kind: int(kind in {"JobCreated", last}) for kind in kinds}
+    more = {
+        "again": {"JobRestarted": 1, "JobDone": 2},
+        "halt": {"JobStopped": 1, "JobRestarted": 1},
+        "approve": {"GateApproved": 1},
+    }
+    return turns | more.get(str(job.order), {})
+
+
+def _last_run(events: list[Any]) -> list[Any]:
+    begun = [at for at, event in enumerate(events) if event["type"] == "JobRestarted"]
+    return events[begun[-1] :] if begun else events
 
 
 def _dependency(evidence: Evidence, job: Planned) -> Iterator[str]:
@@ -183,7 +208,12 @@ def _dependency(evidence: Evidence, job: Planned) -> Iterator[str]:
 
 
 def _tasks(job: Planned, status: Any, events: list[Any], traces: list[Any]) -> Iterator[str]:
-    """Each task ended once at most, took the attempts it takes, and nothing of it ran after its end."""
+    """Each task ended once at most, took the attempts it takes, and nothing of it ran after its end; in the last run.
+
+    The tasks are those of the plan, with what was added to them."""
+    if job.pipeline == "controlled" and list(status["tasks"]) != ["plan", "extra", "more", "draw", "print"]:
+        yield f"the tasks are {list(status['tasks'])}"
+    events = _last_run(events)
     for task, entry in status["tasks"].items():
         own = [event for event in events if event.get("task") == task and not event["type"].startswith("Job")]
         ends = [number for number, event in enumerate(own) if event["type"] in ENDS]
@@ -205,7 +235,7 @@ def _stages(folder: Path, status: Any, traces: list[Any]) -> Iterator[str]:
     """A finished stage finished once, and the time it finished is the last time it ran."""
     for task in status["tasks"]:
         path = folder / "tasks" / task / "checkpoint.jsonl"
-        lines = _lines(path) if path.exists() else []
+        lines = [line for line in _lines(path) if line["runId"] == status["pipelineId"]] if path.exists() else []
         places = Counter((line["attempt"], line["stage"], line["round"]) for line in lines)
         yield from (f"{task}: {count} checkpoints of {place}" for place, count in places.items() if count > 1)
         for line in lines:

@@ -161,6 +161,31 @@ def validate_structure(ctx):
     return {"output": {}, "flags": {"validationFailed": True}}
 """
 )
+HALTING = (
+    COMMON
+    + """
+def ingestion(ctx):
+    begin(ctx, "ingestion")
+    return {"output": {}}
+
+def parsing(ctx):
+    begin(ctx, "parsing")
+    while not os.path.exists(f"{told(ctx)['traces']}.{ctx.meta.job_id}.go"):
+        time.sleep(0.01)
+    return {"output": {}}
+"""
+)
+CONTROLLING = (
+    COMMON
+    + """
+def ingestion(ctx):
+    begin(ctx, "ingestion")
+    added = [{"name": "extra", "task": "print"}, {"name": "more", "task": "print"}]
+    with open(os.path.join(ctx.io.get_task_dir(), "control.json"), "w") as file:
+        json.dump({"patch": {"add": added}, "skip": [{"task": "draw", "reason": "as planned"}]}, file)
+    return {"output": {}}
+"""
+)
 UNLOADABLE = "def ingestion(ctx:\n"
 QUICK = COMMON + "\ndef ingestion(ctx):\n    begin(ctx, 'ingestion')\n    return {'output': ctx.meta.task_name}\n"
 
@@ -185,5 +210,8 @@ def add_pipelines(workspace: Workspace) -> None:
     failing = {"name": "fail", "maxAttempts": 2}
     workspace.add_pipeline("failing", {"fail": FAILING}, [failing])
     workspace.add_pipeline("late", {"fail": FAILING}, [{**failing, "stageTimeout": STAGE_TIMEOUT_SECONDS}])
+    workspace.add_pipeline("gated", {"draft": QUICK, "publish": QUICK}, [{"name": "draft", "gate": True}, "publish"])
+    workspace.add_pipeline("halting", {"before": QUICK, "halt": HALTING})
+    workspace.add_pipeline("controlled", {"plan": CONTROLLING, "draw": QUICK, "print": QUICK})
     workspace.add_pipeline("unloadable", {"load": UNLOADABLE})
     workspace.add_pipeline("invalid", {"one": QUICK}, [{"name": "one", "dependsOn": ["nothing"]}])

@@ -12,7 +12,9 @@ from tests.soak.pipelines import MAX_REFINEMENTS
 
 SEED_MAX_BYTES = 65536
 LOCKS = 12
-Outcome = Literal["done", "error", "rejected"]
+Outcome = Literal["done", "error", "rejected", "stopped"]
+Order = Literal["approve", "reject", "stop", "halt", "again"]
+"""What a person has to do about a job: decide at its gate; stop it, for good or to restart it; restart it when done."""
 
 # Trouble the gateway gets over by itself: each form of Retry-After, each status worth another try, each way to break.
 TRANSIENT = (
@@ -36,6 +38,7 @@ class Planned:
 
     `attempts`: how many each task takes, where the provider has no say in it; `crashes`: how often its process ends by
     itself. `duplicate_of`: dropped under the id of that job once that one is done; its own id is only the soak's name.
+    `order`: what popctl is told about it, which it does not end without.
     """
 
     job_id: str
@@ -48,6 +51,7 @@ class Planned:
     depends_on: str | None = None
     lock: str | None = None
     duplicate_of: str | None = None
+    order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +66,33 @@ class Fault:
 # How often each is broken, beside the others; the last four take the daemon down.
 FAULTS = {
     "kill-job": 30, "kill-idle": 8, "kill-forkserver": 4, "freeze-job": 14, "freeze-idle": 3, "freeze-forkserver": 2,
-    "freeze-daemon": 4, "kill-daemon": 5, "kill-all": 3, "term-daemon": 3,
+    "freeze-daemon": 4, "fill-disk": 6, "kill-daemon": 5, "kill-all": 3, "term-daemon": 3, "shut-down": 2,
 }  # fmt: skip
-DAEMON_FAULTS = frozenset({"kill-daemon", "kill-all", "term-daemon"})
+DAEMON_FAULTS = frozenset({"kill-daemon", "kill-all", "term-daemon", "shut-down"})
+
+# What popctl is told at random; {n} is a number that luck gives.
+COMMANDS = {
+    "pause": 6, "status": 3, "list --all": 2, "tree": 2, "runs": 1, "gateway": 1, "events": 1, "doctor": 2,
+    "gateway set openai max_concurrency={n}": 3,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of popctl to be given after so many seconds. `luck` in [0, 1) is for what there is to choose."""
+
+    after: float
+    words: tuple[str, ...]
+    luck: float
+
+
+def commands(seed: int, mean_seconds: float) -> Iterator[Command]:
+    """The commands nobody needs, one after the other, without end."""
+    random = Random(f"commands-{seed}")
+    kinds, weights = list(COMMANDS), list(COMMANDS.values())
+    while True:
+        kind = random.choices(kinds, weights)[0].format(n=random.randint(8, 32))
+        yield Command(random.uniform(0.2, 1.8) * mean_seconds, tuple(kind.split()), random.random())
 
 
 def faults(seed: int, mean_seconds: float) -> Iterator[Fault]:
@@ -88,7 +116,8 @@ class _Planner:
         self._makers = {
             self._quick: 12, self._chain: 24, self._branches: 12, self._batch: 8, self._refined: 10, self._flaky: 9,
             self._crashing: 7, self._failing: 9, self._quality: 4, self._unreadable: 6, self._unloadable: 1,
-            self._crashing_for_good: 1,
+            self._crashing_for_good: 1, self._gated: 6, self._turned_down: 2, self._stopped: 2, self._halted: 3,
+            self._again: 3, self._controlled: 5,
         }  # fmt: skip
 
     def plan(self, count: int) -> list[Planned]:
@@ -97,7 +126,7 @@ class _Planner:
         first = list(self._makers)
         for number in range(count):
             job_id = f"s{number:05d}"
-            done = [job for job in planned[-60:] if job.outcome == "done" and job.duplicate_of is None]
+            done = [job for job in planned[-60:] if job.outcome == "done" and job.order is None]
             if done and self._random.random() < 0.02:
                 planned.append(self._duplicate(job_id, self._random.choice(done)))
                 continue
@@ -188,6 +217,31 @@ class _Planner:
 
     def _unloadable(self, job_id: str, done: list[Planned]) -> Planned:
         return self._made(job_id, "unloadable", done, "error", told={}, reason="load", attempts={"load": 1})
+
+    def _ordered(
+        self, job_id: str, pipeline: str, outcome: Outcome, order: Order, attempts: dict[str, int], **more: Any
+    ) -> Planned:
+        seed = json.dumps({"pipeline": pipeline, "data": {"traces": self._traces, "scripts": {}}}).encode()
+        return Planned(job_id, pipeline, seed, outcome, order=order, attempts=attempts, **more)
+
+    def _gated(self, job_id: str, done: list[Planned]) -> Planned:
+        return self._ordered(job_id, "gated", "done", "approve", {"draft": 1, "publish": 1})
+
+    def _turned_down(self, job_id: str, done: list[Planned]) -> Planned:
+        return self._ordered(job_id, "gated", "error", "reject", {"draft": 1}, reason="control")
+
+    def _stopped(self, job_id: str, done: list[Planned]) -> Planned:
+        return self._ordered(job_id, "halting", "stopped", "stop", {"before": 1, "halt": 1})
+
+    def _halted(self, job_id: str, done: list[Planned]) -> Planned:
+        return self._ordered(job_id, "halting", "done", "halt", {"before": 1, "halt": 1})
+
+    def _again(self, job_id: str, done: list[Planned]) -> Planned:
+        return self._ordered(job_id, "quick", "done", "again", {"one": 1, "two": 1})
+
+    def _controlled(self, job_id: str, done: list[Planned]) -> Planned:
+        attempts = {"plan": 1, "extra": 1, "more": 1, "print": 1}
+        return self._made(job_id, "controlled", done, "done", told={}, attempts=attempts)
 
     def _unreadable(self, job_id: str, done: list[Planned]) -> Planned:
         reason, seed = self._random.choice(

@@ -1,4 +1,5 @@
-"""Breaks what the plan says is to be broken next: kills and freezes processes of the daemon, and the daemon itself."""
+"""Breaks what the plan says is to be broken next: kills and freezes processes of the daemon, and the daemon itself, and
+fills the disk."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from tests.support.processes import send
 
 MOST_KILLS_OF_A_JOB = 2  # a job's restart budget is for what it does itself
 LONGEST_FREEZE_SECONDS = 1.2
+LONGEST_FULL_SECONDS = 2.0
 
 
 class Saboteur:
@@ -25,6 +27,7 @@ class Saboteur:
         self._faults = faults
         self._next = next(faults)
         self._due = time.monotonic() + self._next.after
+        self._full_until: float | None = None
         self._frozen: list[tuple[float, int]] = []
         self._killed: Counter[str] = Counter()
         self._breakers: dict[str, Callable[[float], bool]] = {
@@ -37,7 +40,9 @@ class Saboteur:
             "freeze-daemon": lambda luck: self._strike(self._world.pid, luck, signal.SIGSTOP),
             "kill-daemon": lambda _: self._end(self._world.kill_daemon),
             "kill-all": lambda _: self._end(self._world.kill_all),
+            "fill-disk": self._fill_disk,
             "term-daemon": lambda _: self._end(self._world.stop),
+            "shut-down": lambda _: self._end(self._world.shut_down),
         }
 
     def step(self) -> None:
@@ -46,6 +51,8 @@ class Saboteur:
         for due, pid in [pair for pair in self._frozen if pair[0] <= now]:
             self._frozen.remove((due, pid))
             send(pid, signal.SIGCONT)
+        if self._full_until is not None and self._full_until <= now:
+            self._make_room()
         if now < self._due:
             return
         fault, self._next = self._next, next(self._faults)
@@ -54,9 +61,22 @@ class Saboteur:
             self.done[fault.kind] += 1
 
     def stop(self) -> None:
-        """Thaw everything."""
+        """Thaw everything, and have room on the disk."""
+        self._make_room()
+        self._thaw()
+
+    def _thaw(self) -> None:
         while self._frozen:
             send(self._frozen.pop()[1], signal.SIGCONT)
+
+    def _fill_disk(self, luck: float) -> bool:
+        self._world.full.touch()
+        self._full_until = time.monotonic() + luck * LONGEST_FULL_SECONDS
+        return True
+
+    def _make_room(self) -> None:
+        self._full_until = None
+        self._world.full.unlink(missing_ok=True)
 
     def _strike_job(self, luck: float, number: signal.Signals) -> bool:
         jobs = sorted((job, process.pid) for job, process in self._world.jobs().items())
@@ -82,6 +102,8 @@ class Saboteur:
         return send(pid, number)
 
     def _end(self, end: Callable[[], None]) -> bool:
-        self.stop()  # a frozen daemon hears no SIGTERM
+        if self._world.is_ending:
+            return False
+        self._thaw()  # a frozen daemon hears no SIGTERM
         end()
         return True

@@ -6,11 +6,12 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
 from tests.soak import oracle, plan
+from tests.soak.operator import Operator
 from tests.soak.plan import Planned
 from tests.soak.saboteur import Saboteur
 from tests.soak.world import World, left_in
@@ -19,11 +20,15 @@ from tests.support.processes import Census, census, resident_kb
 LOOK_SECONDS = 0.05
 SAY_SECONDS = 5.0
 QUIET_SECONDS = 25.0
+MEAN_COMMAND_SECONDS = 0.7
+LAST_ANSWER_SECONDS = 60.0
 STUCK_SECONDS = 120.0
 WARM_UP_JOBS = 30
 CALM_SHARE = 0.25  # the last quarter runs in one daemon: its memory and descriptors are what is looked at
 MOST_WAITING_PER_SLOT = 8
 MOST_FAULTS = 10
+TWICE = 2
+FEWEST_JOBS = 200  # an allocator takes megabytes at a time: the growth over fewer says nothing
 MOST_KB_PER_JOB = 40.0  # what is in error stays on the board, and an allocator keeps what it had at its busiest
 # Pools of threads fill up to their size by chance: fsyncs 4, journals 4, arrivals 2, and the loop's own.
 MORE_THREADS, MORE_DESCRIPTORS, MORE_SOCKETS = 8, 12, 6
@@ -48,6 +53,7 @@ class Soak:
         self._world = world
         self._planned = plan.jobs(seed, count, str(world.traces))
         self._saboteur = Saboteur(world, plan.faults(seed, mean_fault_seconds))
+        self._operator = Operator(world, plan.commands(seed, MEAN_COMMAND_SECONDS))
         self._bursts = Random(f"bursts-{seed}")
         self._say_progress = say
         self._to_drop = list(reversed(self._planned))
@@ -69,7 +75,7 @@ class Soak:
         except GaveUp:
             self._saboteur.stop()
         self._world.stop_and_wait()
-        self._report.broken += self._world.faults
+        self._report.broken += self._world.faults + self._operator.faults
         self._report.broken += oracle.faults_of(self._world, self._planned)
         self._report.broken += [f"left in TMPDIR: {name}" for name in left_in(self._world.temporary)][:10]
         self._summarize()
@@ -80,20 +86,22 @@ class Soak:
         self._fresh = self._quiet_census()
         self._go_through(self._until_settled(len(self._planned)), sabotage=True)
         self._saboteur.stop()
-        self._last = self._quiet_census()
-        more = {"threads": MORE_THREADS, "descriptors": MORE_DESCRIPTORS, "sockets": MORE_SOCKETS}
-        self._report.broken += [f"leaked in the daemon: {fault}" for fault in self._last.exceeds(self._fresh, **more)]
+        self._let_go()
+        self._last = self._quiet_census(self._leaked)
+        self._report.broken += [f"leaked in the daemon: {fault}" for fault in self._leaked(self._last)]
 
     def _go_through(self, steps: Iterator[None], *, sabotage: bool) -> None:
         for _ in steps:
             if sabotage:
                 self._saboteur.spares_daemon = len(self._settled) >= self._calm_from
                 self._saboteur.step()
+                self._operator.step()
             if self._world.has_ended():
                 if len(self._world.faults) > MOST_FAULTS:
                     raise GaveUp
                 self._world.start()
             self._look()
+            self._operator.serve(list(self._unsettled.values()))
             self._feed()
             self._note_memory()
             self._say()
@@ -107,6 +115,11 @@ class Soak:
                 self._report.broken.append(f"nothing has moved for {STUCK_SECONDS} s; {len(self._to_drop)} not dropped")
                 raise GaveUp
             yield
+
+    def _let_go(self) -> None:
+        deadline = time.monotonic() + LAST_ANSWER_SECONDS
+        while not self._operator.let_go() and time.monotonic() < deadline:
+            self._pause.wait(LOOK_SECONDS)
 
     # Dropping
 
@@ -142,11 +155,14 @@ class Soak:
         if job.duplicate_of is not None:
             return "rejected" if self._is_turned_down(job, rejected) else None
         if job.job_id in complete:
-            return "done"
+            return None if job.order == "again" and self._world.runs_of(job.job_id) < TWICE else "done"
         if job.job_id in rejected:
             return "rejected"
-        ended = job.outcome != "rejected" and self._world.workspace.state(job.job_id) == "error"
-        return "error" if ended else None  # what is on its way to rejected/ is in error for a moment
+        state = self._world.workspace.state(job.job_id)
+        if state == "stopped" and job.outcome == "stopped":
+            return "stopped"
+        ended = state == "error" and job.outcome != "rejected"  # what is on its way there is in error for a moment
+        return "error" if ended else None
 
     def _is_turned_down(self, job: Planned, rejected: set[str]) -> bool:
         """Several duplicates of one job get `.2`, `.3`, …; which is which, their seeds tell."""
@@ -174,21 +190,30 @@ class Soak:
     def _kb_per_job(self) -> float | None:
         """Growth of the last daemon over the second half of the calm stretch; caches have filled by then."""
         half = self._memory[len(self._memory) // 2 :]
-        if len(half) < 4:
+        if not half or half[-1][0] - half[0][0] < FEWEST_JOBS:
             return None
         return (half[-1][1] - half[0][1]) / (half[-1][0] - half[0][0])
 
-    def _quiet_census(self) -> Census:
-        """Counts when nothing is going on any more: many looks that agree, with no job's process there."""
+    def _leaked(self, counted: Census) -> list[str]:
+        assert self._fresh is not None
+        return counted.exceeds(self._fresh, threads=MORE_THREADS, descriptors=MORE_DESCRIPTORS, sockets=MORE_SOCKETS)
+
+    def _quiet_census(self, leaked: Callable[[Census], list[str]] = lambda _: []) -> Census:
+        """Counts when nothing is going on any more: many looks that agree, with no job's process there.
+
+        What is only kept for a while, as an idle connection is, has not `leaked`: it is waited for.
+        """
         deadline = time.monotonic() + QUIET_SECONDS
         looks: list[Census] = []
         while time.monotonic() < deadline:
             looks.append(census(self._world.pid))
             busy = bool(self._world.jobs())
-            if not busy and len(looks) > 40 and len(set(looks[-20:])) == 1:
+            agree = len(looks) > 40 and len(set(looks[-20:])) == 1
+            if not busy and agree and not leaked(looks[-1]):
                 return looks[-1]
             self._pause.wait(LOOK_SECONDS)
-        self._report.broken.append(f"not quiet {QUIET_SECONDS} s after the last job: {looks[-3:]}")
+        if not leaked(looks[-1]):
+            self._report.broken.append(f"not quiet {QUIET_SECONDS} s after the last job: {looks[-3:]}")
         return looks[-1]
 
     def _summarize(self) -> None:
@@ -201,6 +226,7 @@ class Soak:
             "outcomes": {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))},
             "seconds": round(time.monotonic() - self._began, 1),
             "faults": dict(self._saboteur.done),
+            "commands": dict(self._operator.done),
             "daemons": len(self._world.lives),
             "calls": len(self._world.calls.read_bytes().splitlines()),
             "kb a job": None if growth is None else round(growth, 1),

@@ -23,6 +23,7 @@ PROVIDER_SECONDS = 15.0
 DEATH_SECONDS = 10.0  # on a busy machine; the kernel's part of it takes a millisecond
 STOP_SECONDS = 60.0
 MAX_RESTARTS = 5
+NO_DAEMON = 3
 
 SETTINGS = """
 [http]
@@ -68,6 +69,8 @@ class World:
         self.calls = folder / "provider.jsonl"
         self.calls.touch()
         self.temporary = Path(tempfile.mkdtemp(prefix="pop-"))  # short: sockets are put there
+        self.full = folder / "full"
+        """While it is there, the disk of the daemon and its jobs is full."""
         self.lives: list[Life] = []
         self.faults: list[str] = []
         self.daemon: Daemon | None = None
@@ -112,7 +115,11 @@ class World:
 
     def start(self) -> None:
         """A daemon; it is not waited for."""
-        environment = {"SOAK_KEY": "no-secret", "TMPDIR": str(self.temporary)}
+        environment = {
+            "SOAK_KEY": "no-secret",
+            "TMPDIR": str(self.temporary),
+            "PO_FAULT_POINT": f"full-while={self.full}",
+        }
         self.daemon = Daemon(self.workspace, environment)
         self._began, self._ending = time.time(), None
         self.daemon.start()
@@ -135,6 +142,27 @@ class World:
         parents = {process.parent for process in family}
         return next((process for process in family if process.parent == self.pid and process.pid in parents), None)
 
+    def popctl(self, *words: str) -> subprocess.Popen[str]:
+        """A popctl under way."""
+        command = [sys.executable, "-m", "pop_actors.cli", "--root", str(self.workspace.root), *words]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def let_go(self, job_id: str) -> None:
+        """Have the stage end that waits for it, in the job's next run."""
+        self._go(job_id).touch()
+
+    def is_let_go(self, job_id: str) -> bool:
+        return self._go(job_id).exists()
+
+    def _go(self, job_id: str) -> Path:
+        return Path(f"{self.traces}.{job_id}.go")
+
+    def runs_of(self, job_id: str) -> int:
+        """How many runs of that job runs.jsonl has."""
+        wanted = f'"id":"{job_id}"'
+        runs = self.workspace.data / "complete" / "runs.jsonl"
+        return runs.read_text(encoding="utf-8").count(wanted) if runs.exists() else 0
+
     # How a daemon ends
 
     def kill_daemon(self) -> None:
@@ -149,9 +177,23 @@ class World:
             send(process.pid, signal.SIGKILL)
 
     def stop(self) -> None:
-        """SIGTERM."""
-        self._ending = self._ending or "stop"
-        send(self.pid, signal.SIGTERM)
+        """SIGTERM, once: at the second one it leaves at once."""
+        if self._ending is None:
+            self._ending = "stop"
+            send(self.pid, signal.SIGTERM)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was told to end, or killed."""
+        return self._ending is not None
+
+    def shut_down(self) -> None:
+        """`popctl shutdown`. Where the daemon does not hear it yet, it lives on."""
+        self._ending = "stop"
+        command = self.popctl("shutdown")
+        command.communicate(timeout=STOP_SECONDS)
+        if command.returncode == NO_DAEMON:
+            self._ending = None
 
     def has_ended(self) -> bool:
         """Whether the daemon is gone; then it is accounted for, and nothing of it is left."""

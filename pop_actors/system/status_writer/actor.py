@@ -26,7 +26,8 @@ from pop_actors.errors import Damaged, Refused, SeedRejected, StorageError, Unav
 from pop_actors.storage.claims import NotASeed, SeedChanged, reject
 from pop_actors.storage.layout import Workspace
 from pop_actors.storage.moves import unlink_if_there
-from pop_actors.storage.set_aside import SetAside
+from pop_actors.storage.repair import log_fault
+from pop_actors.storage.set_aside import SetAside, set_aside
 from pop_actors.system import messages as m
 from pop_actors.system.board import Board
 from pop_actors.system.disk_watch import DiskWatch, NoRoom
@@ -330,17 +331,30 @@ class StatusWriter(Actor):
         """Put a job's files right, on an operator's word."""
         job_id = message.job_id
         record = self._jobs.get(job_id)
-        if record is not None and record.document["state"] not in ENDED:
-            told = f"{job_id} is at work, and was sound when popd took it up; see: popctl status {job_id}"
-            raise Refused("not_damaged", told)
         if record is not None:
-            return self._damaged.repair_inputs(job_id).document()
+            fault = log_fault(self._workspace, job_id)
+            if record.document["state"] not in ENDED:
+                raise Refused(*_at_work(job_id, fault))
+            if fault is None:
+                return self._damaged.repair_inputs(job_id).document()
+            self._set_aside(record, fault)
         if job_id not in self._damaged:
             raise Refused("not_found", f"there is no unfinished job {job_id}; see: popctl list")
         repaired = self._damaged.repair(job_id)
         self._take_up(moves.read(self._workspace, job_id))
         self._scheduler.tell(m.JobRepaired(job_id))
         return repaired.document()
+
+    def _set_aside(self, record: JobRecord, fault: str) -> None:
+        """A job that has ended, whose log was damaged since it was taken up: its files are all there is of it again."""
+        try:
+            record.write()
+            record.write_status(durable=True)
+        except OSError as error:
+            raise Refused("disk_error", f"the disk refuses ({error}); see to it, and try again") from None
+        self._backlog.give_up(record, Refused("damaged", fault))
+        self._jobs.pop(record.job_id).close()
+        self._damaged.add(set_aside(self._workspace, record.job_id, Damaged(fault)))
 
     def _begin_run(self, message: m.BeginRun) -> Future[Any]:
         self._damaged.refuse(message.job_id)
@@ -366,3 +380,14 @@ class StatusWriter(Actor):
             raise Refused("disk", f"{job_id} cannot be brought back to current/: {error}") from None
         except StorageError as error:
             self._damaged.turned_out(job_id, error)
+
+
+def _at_work(job_id: str, fault: str | None) -> tuple[str, str]:
+    """Code and message of the refusal to repair a job that has not ended."""
+    if fault is None:
+        return (
+            "not_damaged",
+            f"nothing is wrong with the log of {job_id}, which is at work; see: popctl status {job_id}",
+        )
+    todo = f"popctl stop {job_id}, then: popctl doctor --repair {job_id}"
+    return "running", f"{fault}; {job_id} is at work, so first: {todo}"

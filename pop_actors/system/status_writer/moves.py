@@ -15,7 +15,7 @@ from pop_actors.storage.jsonl import json_line
 from pop_actors.storage.layout import Workspace
 from pop_actors.storage.set_aside import SetAside
 from pop_actors.system import messages as m
-from pop_actors.system.gateway.journal import paid_calls
+from pop_actors.system.gateway.journal_records import paid_calls
 from pop_actors.system.status_writer.job_record import JobRecord
 
 _log = logging.getLogger(__name__)

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from pop_actors.core.events import FORMAT
+from pop_actors.process_table import WORKSPACE
 from pop_actors.storage.layout import Workspace
+from pop_actors.storage.left_behind import mark_of
 from pop_actors.storage.runner_pid import write_runner_pid
 from pop_actors.storage.workspace_lock import WorkspaceLock
 from support.damage import DAMAGES, FORMAT_1, job_in_the_middle, use_format_1
@@ -101,8 +103,9 @@ def test_settings_folders_and_the_lock_are_looked_at(alone: Popctl, workspace: W
 
 
 @pytest.fixture
-def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
+def sleeper(workspace: Workspace) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {**os.environ, WORKSPACE: mark_of(workspace)}
+    process = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, env=environment)
     yield process
     process.kill()
     process.wait()

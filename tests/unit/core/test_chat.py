@@ -69,6 +69,32 @@ def test_a_message_that_cannot_be_says_what_it_should_be(message: dict[str, Any]
 
 
 @pytest.mark.parametrize(
+    ("content", "place", "why"),
+    [
+        ([{"type": "image_url", "image_url": "https://somewhere/a.png"}], ("content", "parts", 0), "an image is"),
+        ([PNG, "and some words"], ("content", "parts", 1), "dictionary"),
+        (7, ("content", "text"), "string"),
+    ],
+)
+def test_the_first_fault_of_a_content_is_that_of_the_form_it_has(
+    content: Any, place: tuple[Any, ...], why: str
+) -> None:
+    """Of an image that is wrong it is not said that it is no text."""
+    with pytest.raises(ValidationError) as refused:
+        Message.model_validate({"role": "user", "content": content})
+    fault = refused.value.errors()[0]
+    assert fault["loc"] == place
+    assert why in fault["msg"]
+
+
+@pytest.mark.parametrize("temperature", [-0.1, float("nan"), float("inf")])
+def test_a_temperature_no_provider_takes_is_refused(temperature: float) -> None:
+    """One that is no number would be sent as null."""
+    with pytest.raises(ValidationError, match="temperature"):
+        request(temperature=temperature)
+
+
+@pytest.mark.parametrize(
     ("tool", "fits"),
     [
         (TOOL, True),

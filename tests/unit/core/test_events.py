@@ -28,6 +28,7 @@ ONE_OF_EACH: list[e.Event] = [
     e.FileWritten(at="t", task="a", kind="artifacts", name="x.json"),
     e.CallPaid(at="t", key="k", task="a", provider="p", model="m", input_tokens=1, output_tokens=2, cost_usd=0.1),
     e.AttemptFailed(at="t", task="a", attempt=1, stage="s", reason="timeout", error=ERROR, retry_in=2.0),
+    e.ControlTaken(at="t", task="a", patch=e.Patch(task="a", insert_after="b", add=({"name": "x"},)), code=e.Code()),
     e.ControlTaken(at="t", task="a", skip=(e.Skip(task="b", reason="r"),), pauses=True, faults=("/: no",)),
     e.TaskDone(at="t", task="a", attempt=1, execution_time=3.0),
     e.TaskFailed(at="t", task="a", attempt=3, stage="s", reason="flags", error=ERROR),

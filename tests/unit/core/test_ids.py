@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -50,6 +51,13 @@ def test_a_stamp_is_read_back_to_the_millisecond(milliseconds: int) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", stamp)
     assert abs(ids.seconds_of(stamp) - seconds) < 0.002
     assert ids.timestamp(seconds + 1) > stamp
+
+
+@given(st.floats(min_value=-1e9, max_value=4e9) | st.integers(0, 4_000_000_000).map(lambda whole: whole + 0.9999999))
+def test_a_stamp_is_what_the_calendar_says(seconds: float) -> None:
+    """Also where the moment rounds up to the next second, and before 1970."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    assert ids.timestamp(seconds) == f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
 def test_a_run_id_looks_as_documented() -> None:

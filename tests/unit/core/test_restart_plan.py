@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pop_actors.core.restart_plan import tasks_to_reset
+from pop_actors.core.events import Patch
+from pop_actors.core.restart_plan import tasks_to_drop, tasks_to_reset
 from pop_actors.errors import Refused
 
 CHAIN = {"a": (), "b": ("a",), "c": ("b",), "d": ("c",)}
@@ -66,3 +67,15 @@ def test_what_runs_again_is_closed_and_no_larger_than_it_must_be(
     kept = depends_on.keys() - set(reset)
     assert all(set(depends_on[name]).isdisjoint(reset) for name in kept)
     assert all(name == first or not set(depends_on[name]).isdisjoint(reset) for name in reset)
+
+
+def test_what_was_added_goes_with_who_added_it() -> None:
+    """Also what that has added itself; what a task added stays that is kept."""
+    patches = [
+        Patch(task="a", insert_after="a", add=({"name": "x"},)),
+        Patch(task="x", insert_after="x", add=({"name": "y"}, {"name": "z"})),
+        Patch(task="b", insert_after="b", add=({"name": "w"},)),
+    ]
+    assert tasks_to_drop(patches, ("a",)) == {"x", "y", "z"}
+    assert tasks_to_drop(patches, ("x", "b")) == {"y", "z", "w"}
+    assert tasks_to_drop(patches, ("w",)) == set()

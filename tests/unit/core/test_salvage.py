@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -149,3 +150,37 @@ def test_a_job_set_aside_is_shown_whole_and_in_error() -> None:
         assert document.keys() == {*status(*LOG), "damaged"}
         assert (document["id"], document["state"], document["error"]["reason"]) == ("j", "error", "crashed")
         assert document["error"]["message"] == document["damaged"] == "why, and what to do"
+
+
+PATCH = e.Patch(task="a", insert_after="a", add=({"name": "x", "config": {"depth": 1}}, {"name": "y"}))
+TAKEN = e.ControlTaken(at=EARLY, epoch=3, seq=3, task="a", patch=PATCH)
+X_DONE = e.TaskDone(at=LATER, epoch=3, seq=5, task="x", attempt=1, execution_time=5.0)
+ADDED = (CREATED, STARTED, A_STARTED, TAKEN, A_DONE, X_DONE)
+
+
+@pytest.mark.parametrize("lost", [{3}, {3, 4}, {3, 5}, {0, 3}, {0, 1, 2, 3, 4, 5}])
+def test_tasks_that_were_added_are_known_from_the_status(lost: set[int]) -> None:
+    """Whatever of the log is gone: with their entries, so that the run goes on with them, and done where they were."""
+    known = known_status("j", json.loads(json.dumps(status(*ADDED))))
+    assert known is not None
+    found = [event for number, event in enumerate(ADDED) if number not in lost]
+    salvaged = salvage(found, "j", Evidence(known, None, {"a": OUTPUT, "x": OUTPUT}))
+    assert list(salvaged.document["tasks"]) == ["a", "x", "y", "b"]
+    assert states(salvaged.document) == {"a": "done", "x": "done", "y": "pending", "b": "pending"}
+    assert salvaged.document["patches"] == known["patches"]
+    assert fold_all(salvaged.events) == salvaged.document
+
+
+def test_tasks_added_in_a_run_whose_beginning_is_lost_belong_to_it() -> None:
+    """Who added them is done in that run."""
+    restarted = e.JobRestarted(at=LATER, run_id="pl-2", reset=("a", "b"), tasks=("a", "b"))
+    known = status(*LOG, restarted, A_STARTED, TAKEN, A_DONE.model_copy(update={"at": LATE}))
+    again = FinishedTask(run_id="pl-2", attempt=1, at=LATE, milliseconds=5.0)
+    salvaged = salvage(LOG, "j", Evidence(known, None, {"a": again}))
+    assert salvaged.document["pipelineId"] == "pl-2"
+    assert states(salvaged.document) == {"a": "done", "x": "pending", "y": "pending", "b": "pending"}
+
+
+def test_a_status_with_a_patch_that_is_none_is_no_evidence() -> None:
+    """As any other part of it that is not what it must be."""
+    assert known_status("j", {**status(*ADDED), "patches": [{"task": "a"}]}) is None

@@ -222,3 +222,46 @@ def test_changed_code_is_told_until_a_new_run() -> None:
     assert document["codeChanged"] == {"at": "t01", "tasks": ["b"], "files": ["b.py"], "action": "continue"}
     again = fold(document, e.JobRestarted(at="t02", run_id="r2", reset=TASKS, tasks=TASKS))
     assert again["codeChanged"] is None
+
+
+PATCH = e.Patch(task="a", insert_after="b", add=({"name": "x", "config": {"depth": 1}}, {"name": "y"}))
+
+
+def test_what_a_task_adds_is_shown_once_it_is_done() -> None:
+    """In its place; progress does not go back for it, and what an attempt wanted that is made again is forgotten."""
+    taken = e.ControlTaken(at="t01", task="a", patch=PATCH)
+    done = e.TaskDone(at="t02", task="a", attempt=1, execution_time=1.0)
+    first = fold_all([created(), e.TaskSkipped(at="t00", task="b", reason="asked"), taken])
+    assert first is not None
+    assert list(first["tasks"]) == ["a", "b", "c"]
+    status = fold(first, done)
+    assert list(status["tasks"]) == ["a", "b", "x", "y", "c"]
+    assert status["tasks"]["x"]["state"] == "pending"
+    assert status["progress"] == 40
+    assert status["patches"] == [PATCH.model_dump(by_alias=True, mode="json")]
+    assert "patch" not in status["tasks"]["a"]
+    late = fold_all([created(), *(done.model_copy(update={"task": name}) for name in "bc"), taken, done])
+    assert late is not None
+    assert late["progress"] == 67
+    again = fold_all([e.TaskStarted(at="t01", task="a", attempt=2), done], first)
+    assert again is not None
+    assert list(again["tasks"]) == ["a", "b", "c"]
+
+
+def test_a_restart_keeps_what_was_added_where_it_keeps_who_added_it() -> None:
+    """Tasks that are not the new run's any more are gone from the status, and progress begins anew."""
+    added = fold_all(
+        [
+            created(),
+            e.ControlTaken(at="t01", task="a", patch=PATCH),
+            e.TaskDone(at="t02", task="a", attempt=1, execution_time=1.0),
+            e.TaskDone(at="t03", task="x", attempt=1, execution_time=1.0),
+        ]
+    )
+    kept = fold(added, e.JobRestarted(at="t04", run_id="r2", reset=("b", "c"), tasks=("a", "b", "x", "y", "c")))
+    assert kept["tasks"]["x"]["state"] == "done"
+    assert len(kept["patches"]) == 1
+    gone = fold(added, e.JobRestarted(at="t04", run_id="r2", reset=("a", "b", "c"), tasks=("a", "b", "c")))
+    assert list(gone["tasks"]) == ["a", "b", "c"]
+    assert "patches" not in gone
+    assert gone["progress"] == 0

@@ -94,6 +94,17 @@ def test_a_task_starts_when_all_it_depends_on_is_met() -> None:
     assert upstream(diamond, "a") == []
 
 
+def test_what_waits_for_a_skipped_task_waits_for_what_that_one_waited_for() -> None:
+    """A task left out of a chain does not let the rest of it overtake what comes before."""
+    chain = entries(a=[], b=["a"], c=["b"], d=["c"])
+    states: dict[str, State] = {"a": "pending", "b": "skipped", "c": "skipped", "d": "pending"}
+    assert [entry.name for entry in ready(chain, states)] == ["a"]
+    states["a"] = "gated"
+    assert ready(chain, states) == []
+    states["a"] = "done"
+    assert [entry.name for entry in ready(chain, states)] == ["d"]
+
+
 def test_nothing_starts_once_a_task_has_failed() -> None:
     """Independent tasks do not start either: the job is lost."""
     assert ready(entries(a=[], b=[]), {"a": "failed", "b": "pending"}) == []
@@ -129,3 +140,30 @@ def test_a_run_that_waits_or_is_over_is_at_rest() -> None:
     for goes_on in (e.GateApproved(at=at(4), task="a"), e.GateApproved(at=at(4)), e.JobStarted(at=at(4), pid=2)):
         assert not history_of([*waiting, down, goes_on]).is_at_rest
     assert history_of([*begun, e.JobStopped(at=at(2)), down]).is_at_rest
+
+
+PATCH = e.Patch(task="a", insert_after="a", add=({"name": "x"},))
+CODE = e.Code(modules={"x": "x.py"})
+
+
+def test_what_a_task_added_belongs_to_the_run_once_that_task_is_done() -> None:
+    """With the code of it; not what was noted in an attempt that is made again."""
+    taken = e.ControlTaken(at=at(2), task="a", patch=PATCH, code=CODE)
+    done = e.TaskDone(at=at(4), task="a", attempt=1, execution_time=1.0)
+    assert history_of([created(), taken]).patches == ()
+    assert history_of([created(), taken, done]).patches == (PATCH,)
+    assert history_of([created(), taken, done]).code == CODE
+    again = e.TaskStarted(at=at(3), task="a", attempt=2)
+    assert history_of([created(), taken, again, done]).patches == ()
+    assert history_of([created(), taken, taken, done]).patches == (PATCH,)
+
+
+def test_a_restart_keeps_what_was_added_by_a_task_it_keeps() -> None:
+    """What was added by one that runs again is no task of the new run at first, and has no past in it."""
+    taken = e.ControlTaken(at=at(2), task="a", patch=PATCH)
+    done = [e.TaskDone(at=at(3), task=name, attempt=1, execution_time=1.0) for name in ("a", "x")]
+    kept = e.JobRestarted(at=at(4), run_id="r2", reset=("b",), tasks=("a", "x", "b"))
+    assert history_of([created(), taken, *done, kept]).patches == (PATCH,)
+    gone = history_of([created(), taken, *done, e.JobRestarted(at=at(4), run_id="r2", reset=("a",), tasks=("a", "b"))])
+    assert gone.patches == ()
+    assert gone.of("x").ended is None

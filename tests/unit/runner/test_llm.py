@@ -94,12 +94,20 @@ def llm_for(gateway: Gateway, clockwork: Clockwork, seconds: float = 60, **more:
         ([Choice("openai", "a"), Choice(), Choice()], ("offline", None), ("offline", None)),
         ([Choice("openai", "a"), Choice(), Choice()], ("offline", "o"), ("offline", "o")),
         ([Choice("openai", "a"), Choice(), Choice()], (None, "o"), ("openai", "o")),
+        ([Choice(None, "anthropic:c"), Choice(), Choice("openai", "a")], (None, None), ("anthropic", "c")),
+        ([Choice(), Choice(None, "anthropic:c"), Choice("openai", "a")], (None, None), ("anthropic", "c")),
+        ([Choice("openai"), Choice(), Choice(None, "anthropic:c")], (None, None), ("openai", None)),
+        ([Choice("openai", "a"), Choice(), Choice()], (None, "anthropic:c"), ("anthropic", "c")),
+        ([Choice(None, "anthropic:c"), Choice(), Choice()], ("offline", None), ("offline", None)),
+        ([Choice("openai", "anthropic:c"), Choice(), Choice()], (None, None), ("openai", "anthropic:c")),
+        ([Choice(None, "llama3:8b"), Choice(), Choice("openai", "a")], (None, None), ("openai", "llama3:8b")),
     ],
 )
 def test_provider_and_model_come_from_the_strongest_level_that_fits(
     levels: list[Choice], override: tuple[str | None, str | None], expected: tuple[str | None, str | None]
 ) -> None:
-    """Call, then task config, then pipeline; the override beats all. A model stays with its provider."""
+    """Call, then task config, then pipeline; the override beats all. A model stays with its provider, whether that is
+    said beside it or in its name."""
     settled = settle(levels, LlmOverride(provider=override[0], model=override[1]))
     assert (settled.provider, settled.model) == expected
 

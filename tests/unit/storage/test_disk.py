@@ -229,6 +229,8 @@ def test_a_job_is_armed_with_what_concerns_it() -> None:
     text = "runner.asked:stop,call.sent:eio,record=/r,full-while=/f"
     assert fault_points.for_runner(text) == "runner.asked:stop,record=/r,full-while=/f"
     assert fault_points.lasting(text) == "record=/r,full-while=/f"
+    assert fault_points.for_resumed(text) == "record=/r,full-while=/f"
+    assert fault_points.for_resumed("runner.code-changed:stop,runner.asked") == "runner.code-changed:stop"
     assert fault_points.for_runner("call.sent") is None
     assert fault_points.lasting(None) is None
 
