@@ -19,6 +19,7 @@ from pop_actors import credentials
 from pop_actors.core.api_keys import ProviderKeys
 from pop_actors.core.fallback import alias_faults
 from pop_actors.errors import SettingsError
+from pop_actors.provider_tables import Fault, faults_of
 from pop_actors.storage.layout import Workspace
 
 SHORT_NAMES = {"PO_MAX_RUNNING_JOBS": ("jobs", "max_running"), "PO_LOG_LEVEL": ("logging", "level")}
@@ -309,8 +310,15 @@ def load(root: Path | None, config_file: Path | None, environ: Mapping[str, str]
         )
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(fault, sources) for fault in error.errors())) from None
-    keys = credentials.read(settings.gateway.providers, environ, root)
-    return settings.model_copy(update={"keys": keys})
+    faults = list(faults_of(settings.gateway.default_provider, settings.gateway.providers))
+    if faults:
+        raise SettingsError("; ".join(_explain_table(fault, sources) for fault in faults))
+    return settings.model_copy(update={"keys": read_keys(settings.gateway, root, environ)})
+
+
+def read_keys(gateway: GatewaySettings, root: Path, environ: Mapping[str, str] = os.environ) -> dict[str, ProviderKeys]:
+    """By provider: its keys, from where the settings say, and what is missing of them."""
+    return credentials.read(gateway.providers, environ, root)
 
 
 def _surroundings(environ: Mapping[str, str]) -> Surroundings:
@@ -324,11 +332,11 @@ def _surroundings(environ: Mapping[str, str]) -> Surroundings:
 
 
 def take_keys_out_of(environ: dict[str, str] | os._Environ[str], settings: Settings) -> list[str]:
-    """Remove the variable of every provider's key and of every header, so that no process started from here on has
-    it; their names."""
+    """Remove the variable of every provider's key, also one that nobody reads, and of every header, so that no process
+    started from here on has it; their names."""
     places = credentials.variables(settings.gateway.providers).values()
     headers = {name for name in environ if _HEADERS.search(name)}
-    names = sorted({name for names in places for name in names} | headers)
+    names = sorted({name for names in places for name in names} | {*credentials.PROVIDER_KEYS.values()} | headers)
     for name in names:
         environ.pop(name, None)
     return names
@@ -387,3 +395,9 @@ def _explain(fault: Any, sources: Mapping[str, str]) -> str:
         return f"{_where(sources, key)}: {key}: no such setting; remove it or correct its name"
     value = "" if any(word in key for word in UNSHOWN) else f" = {fault['input']!r}"
     return f"{_where(sources, key)}: {key}{value}: {fault['msg']}"
+
+
+def _explain_table(fault: Fault, sources: Mapping[str, str]) -> str:
+    key = f"gateway.{fault.key}"
+    value = "" if fault.value is None else f" = {fault.value!r}"
+    return f"{_where(sources, key)}: {key}{value}: {fault.allowed}"

@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from pydantic import SecretStr
 
-from pop_actors.config import GatewaySettings, Settings, load
+from pop_actors.config import GatewaySettings, PriceSettings, ProviderSettings, load, read_keys
 from pop_actors.core.api_keys import ApiKey, ProviderKeys
 from pop_actors.core.ids import is_job_id
 from pop_actors.core.job_spec import LlmOverride
 from pop_actors.core.messages import Chat
 from pop_actors.core.observations import Feed, Listener
+from pop_actors.errors import CallFailed
 from pop_actors.runner.clockwork import Clockwork, Deadline
 from pop_actors.runner.llm import Llm
 from pop_actors.runner.llm_call import Caller, Purse
@@ -37,7 +39,7 @@ from pop_actors.storage.workspace_lock import WorkspaceLock
 from pop_actors.system.gateway import Gateway
 from pop_actors.system.gateway.loop import LoopThread
 
-__all__ = ["EmbeddedGateway", "GatewaySettings"]
+__all__ = ["CallFailed", "EmbeddedGateway", "GatewaySettings", "PriceSettings", "ProviderSettings"]
 
 FOREVER_SECONDS = 31_536_000.0
 SECONDS = 30.0
@@ -54,18 +56,18 @@ class EmbeddedGateway:
         self,
         folder: Path | str,
         settings: GatewaySettings | None = None,
-        keys: Mapping[str, str] | None = None,
+        keys: Mapping[str, str | Sequence[str]] | None = None,
         *listeners: Listener,
     ) -> None:
-        """`settings` and `keys` (by provider) are those given; where neither is, those of `pop.toml` in the folder and
-        of the environment, as popd reads them. `listeners` hear what happens (`core/observations.py`).
+        """Without `settings`, those of `pop.toml` in the folder and of the environment hold. Without `keys` (by
+        provider, one or several) they are read where the settings say. Both as popd does it. `listeners` hear what
+        happens (`core/observations.py`).
 
         SettingsError; RootTaken where another process uses the folder.
         """
         place = Path(folder).absolute()
-        read: Settings | None = load(place, None) if settings is None and keys is None else None
-        self._settings = settings or (read.gateway if read is not None else GatewaySettings())
-        self._keys = _named(keys or {}) if read is None else read.keys
+        self._settings = load(place, None).gateway if settings is None else settings
+        self._keys = read_keys(self._settings, place) if keys is None else _named(keys)
         self._workspace = Workspace(place, place)
         self._feed = Feed(*listeners)
         self._clockwork = Clockwork()
@@ -131,7 +133,9 @@ class EmbeddedGateway:
 
     def request(self, chat: Chat) -> Future[dict[str, Any]]:
         """One call as a job makes it."""
-        return self._loop.submit(self._gateway.chat(chat))
+        answer: Future[dict[str, Any]] = Future()
+        self._loop.call(partial(self._gateway.ask, chat, answer))
+        return answer
 
     def close(self) -> None:
         """End every call, write what was paid, let go of the folder. A second call does nothing."""
@@ -179,5 +183,10 @@ class _Here:
         return self.request(message).result(timeout)
 
 
-def _named(keys: Mapping[str, str]) -> dict[str, ProviderKeys]:
-    return {name: ProviderKeys((ApiKey("given", SecretStr(key)),)) for name, key in keys.items()}
+def _named(keys: Mapping[str, str | Sequence[str]]) -> dict[str, ProviderKeys]:
+    return {name: _several([given] if isinstance(given, str) else given) for name, given in keys.items()}
+
+
+def _several(keys: Sequence[str]) -> ProviderKeys:
+    names = ["given"] if len(keys) == 1 else [f"given {number}" for number in range(1, len(keys) + 1)]
+    return ProviderKeys(tuple(ApiKey(name, SecretStr(key)) for name, key in zip(names, keys, strict=True)))

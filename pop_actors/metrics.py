@@ -18,6 +18,7 @@ from pop_actors.core import events as e
 from pop_actors.core import observations as o
 from pop_actors.core.states import JOB_STATES
 from pop_actors.telemetry.gen_ai_metrics import GenAiMetrics
+from pop_actors.telemetry.labelled import Labelled
 
 MOST_NAMES = 300
 OTHER = "other"
@@ -114,18 +115,19 @@ class Metrics:
         self._mode = self._gauge("rollout_mode", "1 for the mode the service is in.", "mode")
 
     def _make_call_metrics(self) -> None:
-        self._requests = self._counter("llm_requests_total", "Calls that ended.", "provider", "model", "outcome")
-        self._request_seconds = self._histogram(
-            "llm_request_seconds", "From permit to end of a call.", _SECONDS, "provider", "model"
-        )
-        self._wait_seconds = self._histogram("llm_wait_seconds", "Queued for a permit.", _SECONDS, "provider")
-        self._inflight_now = self._gauge("llm_inflight", "Calls with a permit.", "provider")
-        self._waiting_now = self._gauge("llm_waiting", "Calls queued for a permit.", "provider")
-        self._tokens = self._counter("llm_tokens_total", "Tokens by kind.", "provider", "model", "kind")
-        self._cost = self._counter("llm_cost_dollars_total", "What the calls cost.", "provider", "model")
-        self._unknown_prices = self._counter(
-            "llm_unknown_price_total", "Calls whose price nobody knows.", "provider", "model"
-        )
+        ended = self._counter("llm_requests_total", "Calls that ended.", "provider", "model", "outcome")
+        self._requests = Labelled(ended)
+        about = "From permit to end of a call."
+        self._request_seconds = Labelled(self._histogram("llm_request_seconds", about, _SECONDS, "provider", "model"))
+        waited = self._histogram("llm_wait_seconds", "Queued for a permit.", _SECONDS, "provider")
+        self._wait_seconds = Labelled(waited)
+        self._inflight_now = Labelled(self._gauge("llm_inflight", "Calls with a permit.", "provider"))
+        self._waiting_now = Labelled(self._gauge("llm_waiting", "Calls queued for a permit.", "provider"))
+        self._tokens = Labelled(self._counter("llm_tokens_total", "Tokens by kind.", "provider", "model", "kind"))
+        cost = self._counter("llm_cost_dollars_total", "What the calls cost.", "provider", "model")
+        self._cost = Labelled(cost)
+        about = "Calls whose price nobody knows."
+        self._unknown_prices = Labelled(self._counter("llm_unknown_price_total", about, "provider", "model"))
         self._retries = self._counter("llm_retries_total", "Tries after the first.", "provider", "reason")
         self._replays = self._counter("llm_replays_total", "Replies served from the journal.", "provider")
         self._cached = self._counter("llm_cached_replies_total", "Replies served from the response cache.", "provider")
@@ -236,7 +238,7 @@ class Metrics:
         for mode in ROLLOUT_MODES:
             self._mode.labels(mode).set(mode == seen.rollout)
 
-    def _move(self, levels: dict[str, int], gauge: Gauge, provider: str, step: int) -> None:
+    def _move(self, levels: dict[str, int], gauge: Labelled[Gauge], provider: str, step: int) -> None:
         """A level never goes below 0: a gateway that was restarted may end calls nobody saw begin."""
         with self._levels:
             levels[provider] = max(0, levels.get(provider, 0) + step)

@@ -16,6 +16,7 @@ DEADLINE_SECONDS = 10.0
 SILENCE_SECONDS = 45.0  # a stream beats every 15
 CONNECT_SECONDS = 2.0
 ALL = 10000
+_NOT_FOUND_CODES = frozenset({"not_found", "unknown_provider"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def _data_of(status: int, content: bytes) -> Any:
         code, message = str(envelope["code"]), str(envelope["message"])
     except (ValueError, KeyError, TypeError):
         raise CommandFailed("bad_reply", f"HTTP {status} with an answer that is not popd's; check --socket") from None
-    raise CommandFailed(code, message, NOT_FOUND if code == "not_found" else REFUSED)
+    raise CommandFailed(code, message, NOT_FOUND if code in _NOT_FOUND_CODES else REFUSED)
 
 
 def listens(path: Path) -> bool:

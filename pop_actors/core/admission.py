@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pop_actors.core.adaptive_concurrency import AdaptiveConcurrency
 from pop_actors.core.circuit import Circuit, Verdict
+from pop_actors.core.expected import Expected
 from pop_actors.core.fair_queue import FairQueue, Ticket
 from pop_actors.core.learned_limits import LearnedLimits, Mark
 from pop_actors.core.limits import Limits, Permit, RateLimiter, Wait
@@ -93,6 +94,7 @@ class Admission:
     def __init__(self, limits: Limits, models: Mapping[str, Limits], luck: Callable[[], float]) -> None:
         self.shared = RateLimiter(limits)
         self.budget = RetryBudget()
+        self.expected = Expected()
         self._queue = FairQueue()
         self._luck = luck
         self.limits_of_models = dict(models)
@@ -131,8 +133,12 @@ class Admission:
         budget = self.budget.wait(now) if call.again else 0.0
         if budget > 0:
             return Wait(budget, "the retry budget: too many retries failed of late")
-        own = self.model(call.model).wait(now, call.tokens)
-        return own if own.seconds > 0 else self.shared.wait(now, call.tokens)
+        limited = self.model(call.model).wait(now, call.tokens)
+        if limited.seconds <= 0:
+            limited = self.shared.wait(now, call.tokens)
+        if limited.seconds <= 0 and (held_back := self._held_back(call, now)) > 0:
+            limited = Wait(held_back, "jobs whose journals are being opened")
+        return limited
 
     def admit(self, now: float) -> tuple[list[Pass], float]:
         """Let through whoever may go, and in how many seconds to look again (inf: when something ends)."""
@@ -155,6 +161,10 @@ class Admission:
                 shared = self.shared.wait(now, call.tokens).seconds
                 if shared > 0:
                     return passes, min(soonest, shared)
+                held_back = self._held_back(call, now)
+                if held_back > 0:
+                    soonest = min(soonest, held_back)
+                    continue
                 self._queue.take(call)
                 passes.append(self._take(call, now))
                 break
@@ -173,6 +183,14 @@ class Admission:
             self.budget.not_made(now)
         # what came to nothing is no turn had, whatever stays reserved for it
         self._queue.end(call, outcome.tokens or Tokens(0.0, 0.0))
+
+    def _held_back(self, call: Ticket, now: float) -> float:
+        """Seconds for which it would take what is kept for jobs that are on their way."""
+        kept, seconds = self.expected.kept(call.job_id, self._queue.under_way, now)
+        if not kept:
+            return 0.0
+        limiters = (self.shared, self.model(call.model).limiter)
+        return min(seconds, max(limiter.wait(now, call.tokens, kept).seconds for limiter in limiters))
 
     def _forget_idle_models(self) -> None:
         self._models = {name: model for name, model in self._models.items() if not model.is_idle}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 WARN_SHARE = 0.8
 DAY_SECONDS = 86_400.0
@@ -17,8 +18,7 @@ DAY_SECONDS = 86_400.0
 Scope = Literal["job", "pipeline", "provider", "global"]
 
 
-@dataclass(frozen=True, slots=True)
-class Payer:
+class Payer(NamedTuple):
     """Whose budgets a call is paid from. `job_spent`: what the job has paid so far; `job_budget` None: it has none."""
 
     job_id: str
@@ -192,7 +192,13 @@ def _plus(budget: Budget, cost: float) -> Budget:
 
 def day_of(moment: float) -> str:
     """The day (UTC) of a moment in seconds since the epoch, as `2026-11-21`."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d")
+    return _name_of_day(moment // DAY_SECONDS)
+
+
+@lru_cache(maxsize=2)
+def _name_of_day(days: float) -> str:
+    """Of the day so many days after 1970 began: every call asks for today's."""
+    return datetime.fromtimestamp(days * DAY_SECONDS, UTC).strftime("%Y-%m-%d")
 
 
 def next_midnight(moment: float) -> str:

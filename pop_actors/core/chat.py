@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic.alias_generators import to_camel
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
@@ -66,7 +66,13 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
+def _form(content: Any) -> str:
+    return "parts" if isinstance(content, list) else "text"
+
+
 Part = Annotated[dict[str, Any], AfterValidator(_part)]
+# told apart before they are looked at: else a wrong part is reported as no text
+Content = Annotated[Annotated[str, Tag("text")] | Annotated[list[Part], Tag("parts")], Discriminator(_form)]
 Tool = Annotated[dict[str, Any], AfterValidator(_tool)]
 ToolChoice = Annotated[Literal["none", "auto", "required"] | dict[str, Any], AfterValidator(_tool_choice)]
 
@@ -82,7 +88,7 @@ class Message(_Value):
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
+    content: Content | None = None
     tool_calls: list[Annotated[ToolCall, AfterValidator(_tool_call)]] | None = None
     tool_call_id: str | None = None
 
@@ -114,7 +120,7 @@ class ChatRequest(_Value):
     messages: list[Message] = Field(min_length=1)
     provider: str | None = None
     model: str | None = None
-    temperature: float | None = None
+    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     max_tokens: int | None = Field(default=None, ge=1)
     response_format: Literal["text", "json"] | dict[str, Any] = "text"
     stop: list[str] | None = None

@@ -112,6 +112,8 @@ class Circuit:
         if verdict == "timeout" and self._answered_at >= sent_at:
             return
         self._results.append((now, verdict != "answered"))
+        if verdict == "answered":
+            return
         while self._results[0][0] < now - WINDOW_SECONDS:
             self._results.popleft()
         failures = sum(failed for _, failed in self._results)

@@ -80,6 +80,11 @@ class FairQueue:
     def __len__(self) -> int:
         return self.waiting.total()
 
+    def under_way(self, job_id: str) -> int:
+        """How many of its calls were let through and have not ended."""
+        job = self._jobs.get(job_id)
+        return 0 if job is None else job.under_way
+
     def add(self, ticket: Ticket) -> None:
         """At the end of its line."""
         job = self._job(ticket)

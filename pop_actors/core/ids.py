@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 SEED_SUFFIX = "-seed.json"
+_MICROSECONDS = 1_000_000
 
 
 def is_job_id(text: str) -> bool:
@@ -35,8 +38,17 @@ def seed_file_name(job_id: str) -> str:
 
 def timestamp(seconds: float) -> str:
     """ISO-8601 UTC with milliseconds and `Z`, from seconds since the epoch."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    fraction, whole = math.modf(seconds)
+    microseconds = round(fraction * _MICROSECONDS)
+    if not 0 <= microseconds < _MICROSECONDS:  # rounded up to the next second, or before 1970
+        whole, microseconds = whole + microseconds // _MICROSECONDS, microseconds % _MICROSECONDS
+    return f"{_to_the_second(whole)}.{microseconds // 1000:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _to_the_second(seconds: float) -> str:
+    """Kept, since most of what happens happens within the same second as what was before."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def seconds_of(stamp: str) -> float:

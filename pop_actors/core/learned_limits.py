@@ -6,7 +6,7 @@ taken since is subtracted, so that requests on their way are not forgotten.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pop_actors.core.limits import DAY_SECONDS, FREE, PERIOD_SECONDS, Wait
 from pop_actors.core.rate_news import Quota, QuotaKind, RateNews
@@ -21,8 +21,7 @@ KINDS: tuple[QuotaKind, ...] = ("requests", "tokens", "input_tokens", "output_to
 Amounts = tuple[float, float, float, float]  # one of each kind
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """What had been taken of each kind when a request left, itself included."""
 
     sent_at: float

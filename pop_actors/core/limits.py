@@ -100,9 +100,9 @@ class Pace:
         self._tolerance = (max(1.0, per_minute * BURST_SHARE) - 1.0) * self._interval
         self._due = -math.inf
 
-    def wait(self, now: float) -> float:
-        """Seconds until the next may be taken."""
-        return max(0.0, self._due - self._tolerance - now)
+    def wait(self, now: float, kept: int = 0) -> float:
+        """Seconds until the next may be taken, with so much of the burst left to others."""
+        return max(0.0, self._due - self._tolerance + min(kept * self._interval, self._tolerance) - now)
 
     def take(self, now: float) -> None:
         self._due = max(self._due, now) + self._interval
@@ -131,8 +131,7 @@ class Limits:
 KINDS_OF_LIMIT = tuple(field.name for field in fields(Limits))
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(NamedTuple):
     """What one request took of each window, given back with what it really used."""
 
     tokens: Tokens
@@ -184,12 +183,13 @@ class RateLimiter:
                 return name
         return None
 
-    def wait(self, now: float, tokens: Tokens) -> Wait:
-        """Until a request of so many tokens may go."""
+    def wait(self, now: float, tokens: Tokens, kept: int = 0) -> Wait:
+        """Until a request of so many tokens may go, and so many like it after it."""
         most = self.limits.max_concurrency
-        if most is not None and self.in_flight >= most:
+        if most is not None and self.in_flight + kept >= most:
             return Wait(math.inf, f"max_concurrency ({most})")
-        pace = max(self._pace.wait(now) if self._pace else 0.0, self._requests.wait(now, 1.0))
+        together = 1.0 + kept
+        pace = max(self._pace.wait(now, kept) if self._pace else 0.0, self._requests.wait(now, together))
         longest = Wait(pace, "requests_per_minute") if pace > 0 else FREE
         for window, amount, name in (
             (self._total, tokens.total, "tokens_per_minute"),
@@ -198,7 +198,7 @@ class RateLimiter:
             (self._day, 1.0, "requests_per_day"),
         ):
             if window.limit < math.inf:
-                seconds = window.wait(now, amount)
+                seconds = window.wait(now, amount * together)
                 if seconds > longest.seconds:
                     longest = Wait(seconds, name)
         return longest if longest is FREE else Wait(longest.seconds, self._in_words(longest.why))

@@ -17,7 +17,18 @@ _KINDS: tuple[tuple[QuotaKind, str], ...] = (
     ("input_tokens", "input-tokens"),
     ("output_tokens", "output-tokens"),
 )
+_BEGINNINGS = ("x-ratelimit-", "anthropic-ratelimit-")
 _FAMILIES = ("x-ratelimit-{what}-{kind}", "anthropic-ratelimit-{kind}-{what}")  # OpenAI's and all like it; Anthropic's
+_NAMES: tuple[tuple[QuotaKind, str, str, str], ...] = tuple(
+    (
+        kind,
+        family.format(what="remaining", kind=name),
+        family.format(what="limit", kind=name),
+        family.format(what="reset", kind=name),
+    )
+    for family in _FAMILIES
+    for kind, name in _KINDS
+)
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|s|m|h|d)")
 _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EPOCH_FROM = 1e9  # a bare number this large is no duration: it is a moment, in seconds since the epoch
@@ -44,22 +55,15 @@ def read_rate_news(headers: Mapping[str, str], now: float) -> RateNews | None:
 
     What is not a number, or negative (Azure says -1 for "not known"), is as if it were not there.
     """
+    if not any(name.startswith(_BEGINNINGS) for name in headers):
+        return None  # most say nothing, and every reply comes by here
     quotas: dict[QuotaKind, Quota] = {}
-    for family in _FAMILIES:
-        for kind, name in _KINDS:
-            quota = _quota(headers, family, name, now)
-            known = quotas.get(kind)
-            if quota is not None and (known is None or quota.remaining < known.remaining):
-                quotas[kind] = quota
+    for kind, remaining, limit, reset in _NAMES:
+        left = _number(headers.get(remaining))
+        known = quotas.get(kind)
+        if left is not None and (known is None or left < known.remaining):
+            quotas[kind] = Quota(left, _number(headers.get(limit)), _seconds(headers.get(reset), now))
     return RateNews(quotas) if quotas else None
-
-
-def _quota(headers: Mapping[str, str], family: str, name: str, now: float) -> Quota | None:
-    remaining = _number(headers.get(family.format(what="remaining", kind=name)))
-    if remaining is None:
-        return None
-    limit = _number(headers.get(family.format(what="limit", kind=name)))
-    return Quota(remaining, limit, _seconds(headers.get(family.format(what="reset", kind=name)), now))
 
 
 def _number(text: str | None) -> float | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pop_actors.providers import models
 from pop_actors.providers.anthropic_models import ANTHROPIC
@@ -27,6 +28,8 @@ class Vendor:
     `keeps_alive`: its streams are never silent for long, even while a model
     thinks. The rest concerns the OpenAI kind. `schemas`: it takes a JSON Schema itself (`native`), or only promises
     JSON and has to be shown the schema (`shown`). `developer`: it knows the role; for others it is `system`.
+    `strict_schemas`: it has a mode in which no reply breaks the schema, for schemas in its dialect. `thoughts`: what a
+    model thought before its tool calls is no word it knows, may come back with them, or has to.
     """
 
     base_url: str
@@ -38,6 +41,8 @@ class Vendor:
     models: Mapping[str, ModelFacts] = field(default_factory=dict, repr=False)
     keeps_alive: bool = False
     developer: bool = False
+    strict_schemas: bool = False
+    thoughts: Literal["refused", "taken", "wanted"] = "taken"
     max_concurrency: int | None = None
 
     def model(self, name: str) -> ModelFacts:
@@ -52,11 +57,11 @@ VENDORS = MappingProxyType(
     {
         "openai": Vendor(
             "https://api.openai.com/v1", "gpt-5-nano", "max_completion_tokens", prices="openai", models=models.OPENAI,
-            developer=True,
+            developer=True, strict_schemas=True, thoughts="refused",
         ),
         "deepseek": Vendor(
             "https://api.deepseek.com", "deepseek-v4-flash", schemas="shown", prices="deepseek",
-            models=models.DEEPSEEK, keeps_alive=True,
+            models=models.DEEPSEEK, keeps_alive=True, thoughts="wanted",
         ),
         "moonshot": Vendor(
             "https://api.moonshot.ai/v1", "kimi-k3", "max_completion_tokens", prices="moonshotai",
@@ -87,6 +92,11 @@ COMPATIBLE = MappingProxyType(
 )
 """By kind: what is taken to hold for an endpoint that is nobody's known."""
 OFFLINE_MODEL = "offline-1"
+_PRICES = MappingProxyType(
+    {urlsplit(vendor.base_url).hostname: vendor.prices for vendor in VENDORS.values() if vendor.base_url}
+    | {"open.bigmodel.cn": "zhipuai"}  # in China; others than abroad
+)
+"""By host: the vendor's id in genai-prices."""
 
 
 def kind_of(name: str, configured: str | None) -> str | None:
@@ -116,3 +126,12 @@ def max_concurrency(name: str, kind: str) -> int | None:
     """How many calls at once, where settings do not say; None: as many as there are."""
     vendor = vendor_of(name, kind)
     return None if vendor is None else vendor.max_concurrency
+
+
+def prices_at(base_url: str | None, vendor: Vendor) -> str | None:
+    """Whose prices hold, as an id in genai-prices: of who is asked at that address, else those of the vendor."""
+    try:
+        host = urlsplit(base_url or vendor.base_url).hostname
+    except ValueError:  # brackets that are none
+        host = None
+    return _PRICES.get(host, vendor.prices)

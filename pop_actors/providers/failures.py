@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
@@ -35,15 +36,32 @@ _QUOTA = frozenset(
     {
         "insufficient_quota", "credit_balance_exhausted", "exceeded_current_quota_error", "billing_hard_limit_reached",
         "billing_not_active", "insufficient_balance", "enforced_spend_limit_reached",
-        "1113", "1308", "1309", "1310", "1311", "1314",
+        "1113", "1304", "1308", "1309", "1310", "1311", "1313", "1314",
     }
 )  # fmt: skip
-_AUTH = frozenset({"invalid_api_key", "authentication_error", "permission_error", "account_deactivated"})
-# what was asked or answered is not allowed: OpenAI's and Azure's words, and Z.ai's code
-_BLOCKED = frozenset({"content_filter", "content_policy_violation", "responsible_ai_policy_violation", "1301"})
-_RATE = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limit_reached_error", "1302"})
-_OVERLOADED = frozenset({"server_is_overloaded", "overloaded_error", "engine_overloaded_error", "slow_down", "1305"})
+# Z.ai tells of a locked account as a 429
+_LOCKED = frozenset({"1112", "1121"})
+_AUTH = _LOCKED | {"invalid_api_key", "authentication_error", "permission_error", "account_deactivated"}
+# what was asked or answered is not allowed: OpenAI's and Azure's words, and Z.ai's codes
+_BLOCKED = frozenset({"content_filter", "content_policy_violation", "responsible_ai_policy_violation", "1300", "1301"})
+_RATE = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limit_reached_error", "1302", "1303"})
+_OVERLOADED = frozenset(
+    {"server_is_overloaded", "overloaded_error", "engine_overloaded_error", "slow_down", "1305", "1312"}
+)
 _BAD_REQUEST = frozenset({"invalid_request_error", "invalid_prompt", "context_length_exceeded"})
+# where the words say more than the status
+_BY_WORDS: tuple[tuple[frozenset[int], frozenset[str], tuple[str, Fate]], ...] = (
+    (frozenset({403, 429}), _QUOTA, ("quota", "permanent")),
+    (frozenset({429}), _LOCKED, ("auth", "permanent")),
+    (frozenset({400, 403}), _BLOCKED, ("blocked", "permanent")),
+    (frozenset({429}), _OVERLOADED, ("overloaded", "refused")),
+)
+# Z.ai sends neither Retry-After nor any other header: what it says of waiting stands in the body, or nowhere
+_TOO_FAST = frozenset({"1302", "1303"})
+_TOO_FAST_SECONDS = 1.0
+_USED_UP = frozenset({"1308", "1310"})
+_RESET = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+_RESET_ZONE = "+08:00"  # Beijing's, also in the English message
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
@@ -54,7 +72,7 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes, now: float
     Header names are in lower case; `now` is seconds since the epoch.
     """
     words, message = _error_in(body)
-    return failure(status, headers, words, message, now)
+    return failure(status, headers, words, message, now, wait=_wait_in(words, message, _told_at(headers, now)))
 
 
 def failure(
@@ -147,6 +165,18 @@ def short(text: str) -> str:
     return flat if len(flat) <= MAX_MESSAGE else f"{flat[:MAX_MESSAGE]}…"
 
 
+def _wait_in(words: frozenset[str], message: str, now: float) -> float | None:
+    """Seconds, as Z.ai's codes and messages have them."""
+    if words & _TOO_FAST:
+        return _TOO_FAST_SECONDS
+    found = _RESET.search(message) if words & _USED_UP else None
+    try:
+        reset = None if found is None else datetime.fromisoformat(found[0] + _RESET_ZONE)
+    except ValueError:  # a thirteenth month
+        return None
+    return None if reset is None else max(0.0, reset.timestamp() - now)
+
+
 def _until_reset(headers: Mapping[str, str], now: float) -> float | None:
     news = read_rate_news(headers, now)
     used_up = [quota.reset for quota in news.quotas.values() if quota.remaining == 0] if news else []
@@ -162,13 +192,8 @@ def _told_at(headers: Mapping[str, str], now: float) -> float:
 
 
 def _meaning(status: int, words: frozenset[str]) -> tuple[str, Fate]:
-    if status in {403, 429} and words & _QUOTA:
-        return "quota", "permanent"
-    if status in {400, 403} and words & _BLOCKED:
-        return "blocked", "permanent"
-    if status == HTTPStatus.TOO_MANY_REQUESTS and words & _OVERLOADED:
-        return "overloaded", "refused"
-    known = _BY_STATUS.get(status)
+    told = (meaning for statuses, telling, meaning in _BY_WORDS if status in statuses and words & telling)
+    known = next(told, None) or _BY_STATUS.get(status)
     if known is not None:
         return known
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

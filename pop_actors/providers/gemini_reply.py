@@ -109,6 +109,8 @@ def _failure(status: int, headers: Mapping[str, str], error: dict[str, Any], now
     wait = _wait(details)
     failure = failures.failure(status, headers, words, failures.short(message), now, wait=wait)
     if _is_spent(status, details, message, wait) or "BILLING_DISABLED" in words:
+        if wait is not None and wait >= LONG_WAIT_SECONDS:  # a shorter one is that of the minute's quota
+            failure.details["tryAgainIn"] = wait
         return AttemptFailed("quota", failure.message, "permanent", details=failure.details)
     if words & _BAD_KEY:
         return AttemptFailed("auth", failure.message, "permanent", details=failure.details)

@@ -5,8 +5,8 @@ Wraps one provider per key. Never shows a key: people are told the name of the p
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -51,7 +51,7 @@ class KeyedProvider:
         """As `Provider.chat`. AttemptFailed auth or quota, permanent, with every key's reason where none stands."""
         details: dict[str, Any] = {}
         while True:
-            now = self._now()
+            now = time.monotonic()
             place = self._ring.pick(model, now)
             if place is None:
                 raise self._all_down(model, now, details)
@@ -65,7 +65,7 @@ class KeyedProvider:
                     raise  # it was billed: another request would pay twice
                 details = failure.details
             else:
-                self._ring.worked(place, model, self._now())
+                self._ring.worked(place, model, time.monotonic())
                 return reply
             finally:
                 self._ring.untold(place, model)
@@ -76,7 +76,7 @@ class KeyedProvider:
 
     def keys(self, model: str) -> list[KeyStanding]:
         """How each key stands for that model, in the order of their use."""
-        now = self._now()
+        now = time.monotonic()
         resting = self._ring.resting(model, now)
         return [_standing(name, resting.get(place), now) for place, name in enumerate(self._ring.names)]
 
@@ -87,7 +87,7 @@ class KeyedProvider:
     def _stand_down(self, place: int, model: str, failure: AttemptFailed) -> None:
         said = failure.message[:MOST_WORDS]
         wish = failure.details.get("tryAgainIn")
-        lasting = self._ring.refused(place, model, failure.code, said, self._now(), wish)
+        lasting = self._ring.refused(place, model, failure.code, said, time.monotonic(), wish)
         if lasting is not None:
             _log.warning(
                 "provider %s refuses key %s (%s): it stands down for %.0f s for this model",
@@ -102,9 +102,6 @@ class KeyedProvider:
             for place, rest in resting.items()
         )
         return AttemptFailed(first.code, reasons, "permanent", details={**details, "keysDown": len(resting)})
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
 
     def __repr__(self) -> str:
         return f"KeyedProvider({self._name}, {self._ring})"

@@ -18,7 +18,8 @@ class ModelFacts:
     first; empty: it takes no such parameter; None: unknown, sent as asked.
 
     `effort_by`: how a level is said, as `reasoning_effort`, by a `thinking` switch that is on or off, or by both.
-    `thinks`: it may be silent for long before its first word.
+    `thinks`: it may be silent for long before its first word. `max_output`: the most tokens it may be asked for;
+    None: unknown.
     """
 
     temperature: Literal["taken", "refused", "effort none"] = "taken"
@@ -27,6 +28,7 @@ class ModelFacts:
     efforts: tuple[ReasoningEffort, ...] | None = None
     effort_by: Literal["reasoning_effort", "thinking", "both"] = "reasoning_effort"
     thinks: bool = False
+    max_output: int | None = None
 
     def level(self, asked: ReasoningEffort) -> ReasoningEffort | None:
         """The level that serves for the one asked: itself, else the next above, else the highest; None: it has none."""
@@ -68,9 +70,10 @@ MOONSHOT: Mapping[str, ModelFacts] = {
     "kimi-k2.7": ModelFacts("refused", efforts=("high",), effort_by="thinking", thinks=True),
     "moonshot-v1": ModelFacts(efforts=()),
 }
+_GLM_OUTPUT = 131_072
 ZHIPU: Mapping[str, ModelFacts] = {
-    "glm": ModelFacts(efforts=("none", "high"), effort_by="thinking", thinks=True),
-    "glm-5.3": ModelFacts(efforts=("low", "high", "max"), thinks=True),
+    "glm": ModelFacts(efforts=("none", "high"), effort_by="thinking", thinks=True, max_output=_GLM_OUTPUT),
+    "glm-5.3": ModelFacts(efforts=("low", "high", "max"), thinks=True, max_output=_GLM_OUTPUT),
 }
 
 # what the CLI can be told, whichever of its models it is

@@ -10,6 +10,8 @@ import orjson
 from pop_actors.core.chat import ChatRequest, FinishReason, Message, ToolCall, Usage
 from pop_actors.providers import failures
 from pop_actors.providers.catalogue import Vendor
+from pop_actors.providers.openai_form import bad_request
+from pop_actors.providers.openai_strict import is_strict
 from pop_actors.providers.reading import bad_reply, count, document_of, object_of, objects, table, text
 from pop_actors.providers.types import AttemptFailed, Parsed, ServerEvent, StreamParser, WireRequest
 
@@ -34,12 +36,17 @@ def auth(key: str) -> Mapping[str, str]:
 
 
 def request(request: ChatRequest, model: str, vendor: Vendor, *, stream: bool) -> WireRequest:
-    """Nothing is sent that was not asked for; `temperature` in particular."""
-    messages = [_message(message, vendor) for message in request.messages]
+    """Nothing is sent that was not asked for; `temperature` in particular. More tokens than the model writes:
+    bad_request."""
+    thinks = request.reasoning_effort != "none"
+    messages = [_message(message, vendor, thinks=thinks) for message in request.messages]
     body: dict[str, Any] = {"model": model, "messages": messages}
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:
+        most = vendor.model(model).max_output
+        if most is not None and request.max_tokens > most:
+            raise bad_request(f"{model} writes at most {most} tokens: lower max_tokens")
         body[vendor.max_tokens_parameter] = request.max_tokens
     if request.stop:
         body["stop"] = request.stop
@@ -56,19 +63,25 @@ def request(request: ChatRequest, model: str, vendor: Vendor, *, stream: bool) -
     return WireRequest("/chat/completions", orjson.dumps(body))
 
 
-def _message(message: Message, vendor: Vendor) -> dict[str, Any]:
+def _message(message: Message, vendor: Vendor, *, thinks: bool) -> dict[str, Any]:
     role = "system" if message.role == "developer" and not vendor.developer else message.role
     told: dict[str, Any] = {"role": role, "content": message.content}
     if message.tool_call_id is not None:
         told["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
         told["tool_calls"] = [_without_extra(call) for call in message.tool_calls]
-        # a model that thinks between its tools wants to see again what it thought
-        thoughts = (table(call.get("extra_content")).get("reasoning_content") for call in message.tool_calls)
-        thought = next((thought for thought in thoughts if isinstance(thought, str)), None)
-        if thought is not None:
+        thought = _thought_before(message.tool_calls)
+        if vendor.thoughts != "refused" and thought is not None:
             told["reasoning_content"] = thought
+        elif vendor.thoughts == "wanted" and thinks:
+            told["reasoning_content"] = ""  # another provider made the calls
     return told
+
+
+def _thought_before(calls: list[ToolCall]) -> str | None:
+    """What a model that thinks between its tools wants to see again."""
+    thoughts = (table(call.get("extra_content")).get("reasoning_content") for call in calls)
+    return next((thought for thought in thoughts if isinstance(thought, str)), None)
 
 
 def _without_extra(call: ToolCall) -> ToolCall:
@@ -84,8 +97,7 @@ def _effort(level: str, said_by: str) -> dict[str, Any]:
 
 def _ask_for_json(body: dict[str, Any], messages: list[dict[str, Any]], wanted: Any, vendor: Vendor) -> None:
     if isinstance(wanted, dict) and vendor.schemas == "native":
-        # not strict: that mode takes a dialect (every property required, no others) a user's schema may not speak
-        schema = {"name": "reply", "schema": wanted, "strict": False}
+        schema = {"name": "reply", "schema": wanted, "strict": vendor.strict_schemas and is_strict(wanted)}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return
     body["response_format"] = {"type": "json_object"}

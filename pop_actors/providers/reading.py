@@ -5,6 +5,7 @@ Used by the wire formats. Pure.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import Any
 
 import orjson
@@ -20,7 +21,9 @@ def bad_reply(why: str) -> AttemptFailed:
 
 
 def document_of(body: bytes | str, what: str = "the reply") -> dict[str, Any]:
-    """The JSON object in a body. AttemptFailed bad_reply where there is none."""
+    """The JSON object in a body; a byte order mark before it is passed over. AttemptFailed bad_reply where there is
+    none."""
+    body = body.removeprefix(BOM_UTF8) if isinstance(body, bytes) else body
     if not body.strip():
         raise bad_reply(f"{what} is empty")
     try:

@@ -101,7 +101,7 @@ def open_provider(
     vendor = catalogue.vendor_of(name, kind)
     if vendor is None:
         raise CallFailed("unknown_provider", f"provider {name}: the kind {kind} is not supported by this version")
-    prices = Prices(vendor.prices, own_prices)
+    prices = Prices(catalogue.prices_at(table.base_url, vendor), own_prices)
     if kind == "claude-code":
         cli = _cli(name, vendor, table)
         if not keys.keys:

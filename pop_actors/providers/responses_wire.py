@@ -10,6 +10,7 @@ import orjson
 from pop_actors.core.chat import ChatRequest, FinishReason, Message, ToolCall, Usage
 from pop_actors.providers import failures
 from pop_actors.providers.catalogue import Vendor
+from pop_actors.providers.openai_strict import is_strict
 from pop_actors.providers.openai_wire import MAX_TOOL_CALLS, auth, cut_stream, parse_error, tool_call, without_text
 from pop_actors.providers.reading import bad_reply, count, document_of, objects, table, text
 from pop_actors.providers.types import AttemptFailed, Parsed, ServerEvent, StreamParser, WireRequest
@@ -21,7 +22,7 @@ _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed
 _SAYS = ("response.output_text.", "response.reasoning", "response.refusal.", "response.function_call_arguments.")
 
 
-def request(request: ChatRequest, model: str, vendor: Vendor, *, stream: bool) -> WireRequest:  # noqa: ARG001  # a Wire's
+def request(request: ChatRequest, model: str, vendor: Vendor, *, stream: bool) -> WireRequest:
     """`stop` has no word in this format: bad_request."""
     if request.stop:
         raise AttemptFailed("bad_request", "stop cannot be said with api = responses; use api = chat", "permanent")
@@ -38,7 +39,7 @@ def request(request: ChatRequest, model: str, vendor: Vendor, *, stream: bool) -
         body["reasoning"] = {"effort": request.reasoning_effort}
     body |= _tools(request)
     if request.response_format != "text":
-        body["text"] = {"format": _format(request.response_format)}
+        body["text"] = {"format": _format(request.response_format, vendor)}
         if request.response_format == "json" and not _mentions_json(request.messages):
             # json_object is refused where no message of the input mentions JSON
             body["input"].insert(0, {"role": "developer", "content": "Answer with one JSON object."})
@@ -104,10 +105,11 @@ def _tool_choice(choice: Any) -> Any:
     return {"type": "function", "name": choice["function"]["name"]} if isinstance(choice, dict) else choice
 
 
-def _format(wanted: Any) -> dict[str, Any]:
+def _format(wanted: Any, vendor: Vendor) -> dict[str, Any]:
     if wanted == "json":
         return {"type": "json_object"}
-    return {"type": "json_schema", "name": "reply", "schema": wanted, "strict": False}
+    strict = vendor.strict_schemas and is_strict(wanted)
+    return {"type": "json_schema", "name": "reply", "schema": wanted, "strict": strict}
 
 
 def _mentions_json(messages: Iterable[Message]) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pop_actors.core.chat import EFFORTS
 from pop_actors.core.job_spec import LlmOverride
+from pop_actors.core.provider_names import owner_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,12 @@ def override_of(config: Mapping[str, Any], pipeline: LlmOverride) -> LlmOverride
 def settle(levels: Sequence[Choice], override: LlmOverride) -> Choice:
     """One choice out of the levels, the strongest first; the override beats them all.
 
-    A model counts only for the provider its own level means: a wish for another provider does not take along a weaker
-    level's model. An override has its own fallback or none: what is overridden is not asked by the back door.
+    A model named `anthropic:sonnet-4-5` names its provider too. A model counts only for the provider its own level
+    means: a wish for another provider does not take along a weaker level's model. An override has its own fallback or
+    none: what is overridden is not asked by the back door.
     """
-    strongest = Choice(override.provider, override.model)
-    ranked = [strongest, *levels]
+    strongest = _owned(Choice(override.provider, override.model))
+    ranked = [strongest, *map(_owned, levels)]
     provider = _first(level.provider for level in ranked)
     model = None
     for index, level in enumerate(ranked):
@@ -72,6 +74,12 @@ def settle(levels: Sequence[Choice], override: LlmOverride) -> Choice:
         _first(level.reasoning_effort for level in levels),
         _fallback(levels, override),
     )
+
+
+def _owned(choice: Choice) -> Choice:
+    """The choice, with the provider its model's name says where it names none itself."""
+    owner = owner_of(choice.model) if choice.provider is None and choice.model is not None else None
+    return choice if owner is None else replace(choice, provider=owner[0], model=owner[1])
 
 
 def _fallback(levels: Sequence[Choice], override: LlmOverride) -> tuple[str, ...] | None:

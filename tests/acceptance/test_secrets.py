@@ -16,14 +16,16 @@ from support.processes import of_session
 from support.provider_server import ProviderServer
 
 SPENT, GOOD, IN_FILE = "sk-spent-1234567890abcdef", "sk-good-1234567890abcdef", "sk-file-1234567890abcdef"
-FOR_CLI = "sk-ant-1234567890abcdef"
-KEYS = (SPENT, GOOD, IN_FILE, FOR_CLI)
+FOR_CLI, UNREAD = "sk-ant-1234567890abcdef", "sk-unread-1234567890abcdef"
+KEYS = (SPENT, GOOD, IN_FILE, FOR_CLI, UNREAD)
 SETTINGS = """
 [gateway.providers.scripted]
 kind = "openai"
 base_url = "{base_url}"
 api_key_env = ["SPENT_TEST_KEY", "GOOD_TEST_KEY"]
 api_key_file = "third.key"
+[gateway.providers.openai]
+api_key_env = "GOOD_TEST_KEY"
 [gateway.prices."scripted:ok"]
 input = 1000000
 output = 0
@@ -54,6 +56,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, server: ProviderServer) -> 
     workspace = quick_workspace(root, SETTINGS.format(base_url=server.base_url, command=json.dumps(command)))
     (root / "third.key").write_text(IN_FILE + "\n")
     environment = {"SPENT_TEST_KEY": SPENT, "GOOD_TEST_KEY": GOOD, "CLI_TEST_KEY": FOR_CLI}
+    environment["OPENAI_API_KEY"] = UNREAD  # the usual variable; this workspace names another
     workspace.add_pipeline("asks", {"asks": CALLS})
     with Daemon(workspace, environment) as daemon:
         yield daemon

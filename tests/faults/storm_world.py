@@ -78,12 +78,6 @@ class Storm:
         self.asked += begun
         return begun
 
-    def have_jobs(self, jobs: int, prefix: str = "job") -> None:
-        """So many, each with a call made, as jobs have that run for a while: their journals are open, and what a call
-        costs is known."""
-        for asked in self.begin(jobs, 1, first=0, prefix=prefix):
-            assert asked.failure is None
-
     def mood(self, mood: str | None) -> float:
         """What the provider does from now on; when that was, in seconds since the epoch."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)

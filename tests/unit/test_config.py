@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from pop_actors.config import TABLES, load, take_keys_out_of
+from pop_actors.core.provider_names import KINDS
 from pop_actors.errors import SettingsError
+from pop_actors.providers.catalogue import OFFLINE, VENDORS
 
 
 def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
@@ -56,6 +58,15 @@ def test_the_short_names_are_kept(tmp_path: Path) -> None:
         ('[gateway.aliases]\nfast = "openai:m"\n', {}, ["gateway.aliases", "'fast'", "provider:model"]),
         ('[gateway.aliases]\n"a:b" = "a:b"\n', {}, ["gateway.aliases", "leads back"]),
         ("[gateway.pipeline_daily_budget_usd]\nnews = -1\n", {}, ["pipeline_daily_budget_usd.news", "-1"]),
+        (
+            '[gateway]\ndefault_provider = "opanai"\n',
+            {},
+            ["[gateway.default_provider]", "'opanai'", "openai, "],
+        ),
+        ("", {"PO_GATEWAY__DEFAULT_PROVIDER": "nobody"}, ["PO_GATEWAY__DEFAULT_PROVIDER", "'nobody'", "offline"]),
+        ("[gateway.providers.opanai]\nrequests_per_minute = 3\n", {}, ["gateway.providers.opanai.kind", "claude-code"]),
+        ('[gateway.providers.openai]\nbase_url = "localhost:8000/v1"\n', {}, ["openai.base_url", "'localhost", "http"]),
+        ('[gateway.providers.gemini]\napi = "responses"\n', {}, ["gemini.api", "'responses'", "'chat'"]),
         ('[gateway]\non_budget = "ask"\n', {}, ["gateway.on_budget", "'fail'", "'wait'"]),
         ('[logging]\nredact = ["("]\n', {}, ["logging.redact", "'('", "regular expression"]),
     ],
@@ -68,6 +79,19 @@ def test_a_wrong_setting_names_key_value_and_what_is_allowed(
     with pytest.raises(SettingsError) as caught:
         load(tmp_path, None, environ)
     assert [part for part in named if part not in str(caught.value)] == []
+
+
+def test_a_password_in_an_address_is_not_repeated(tmp_path: Path) -> None:
+    """Whatever else is wrong with it."""
+    (tmp_path / "pop.toml").write_text('[gateway.providers.openai]\nbase_url = "ftp://me:hunter2@there"\n')
+    with pytest.raises(SettingsError, match="base_url") as caught:
+        load(tmp_path, None, {})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_providers_known_to_the_settings_are_those_there_are() -> None:
+    """Each under its kind, without the settings loading the providers themselves."""
+    assert {name: vendor.kind for name, vendor in VENDORS.items()} | {OFFLINE: OFFLINE} == KINDS
 
 
 def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
@@ -132,7 +156,7 @@ def test_variables_of_headers_are_removed_as_those_of_keys_are(tmp_path: Path) -
     """Processes started later see neither."""
     environ = {
         "PO_TELEMETRY__HEADERS__X-API-KEY": "one",
-        "PO_GATEWAY__PROVIDERS__MINE__HEADERS": '{ x-key = "two" }',
+        "PO_GATEWAY__PROVIDERS__OPENAI__HEADERS": '{ x-key = "two" }',
         "PO_HTTP__PORT": "0",
         "HEADERS": "somebody else's",
     }

@@ -81,6 +81,15 @@ def test_every_variable_that_may_hold_a_key_is_taken_out(tmp_path: Path) -> None
     assert "sk-" not in repr(settings) + repr(settings.keys) + str(settings.model_dump())
 
 
+@pytest.mark.parametrize("line", ['api_key_env = "A"', "api_key_env = []", 'api_key_file = "a.key"'])
+def test_a_usual_variable_nobody_reads_is_taken_out_too(tmp_path: Path, line: str) -> None:
+    """A provider that has its key from another place leaves the usual one unread: a job's process must not find it."""
+    (tmp_path / "pop.toml").write_text(f"[gateway.providers.openai]\n{line}\n")
+    environ = {"OPENAI_API_KEY": "sk-3", "PATH": "/bin"}
+    take_keys_out_of(environ, load(tmp_path, None, environ))
+    assert environ == {"PATH": "/bin"}
+
+
 @pytest.mark.parametrize(
     "line",
     ['api_key_env = "sk-proj-very-secret"', 'api_key_env = ["A", "AIzaSyVERYsecret"]', 'api_key = "very-secret"',

@@ -2,7 +2,7 @@
 
 from pop_actors.system.gateway.actor import GatewayActor
 from pop_actors.system.gateway.gateway import Gateway
-from pop_actors.system.gateway.journal import paid_calls
+from pop_actors.system.gateway.journal_records import paid_calls
 from pop_actors.system.gateway.messages import BudgetView, GatewayView, JobGone, Probe, SetLimits
 from pop_actors.system.gateway.prompt_log import PromptLog
 

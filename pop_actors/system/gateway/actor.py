@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from pop_actors.actors.actor import Actor
@@ -59,11 +61,16 @@ class GatewayActor(Actor):
             self._loop.stop()
 
     def receive(self, message: Any) -> object:
-        work = self._work(message)
-        if work is None:
-            return super().receive(message)
         assert self._loop is not None
-        return self._loop.submit(work)
+        if isinstance(message, Chat):
+            answer: Future[dict[str, Any]] = Future()
+            self._loop.call(partial(self._running.ask, message, answer))
+            return answer
+        if isinstance(message, JobGone):  # by the same way as the calls of the job, before it and after it
+            self._loop.call(partial(self._running.job_gone, message.job_id))
+            return None
+        work = self._work(message)
+        return super().receive(message) if work is None else self._loop.submit(work)
 
     def snapshot(self) -> dict[str, Any]:
         """JSON-able; read from other threads."""
@@ -72,10 +79,6 @@ class GatewayActor(Actor):
     def _work(self, message: Any) -> Coroutine[Any, Any, Any] | None:
         work: Coroutine[Any, Any, Any] | None = None
         match message:
-            case Chat():
-                work = self._chat(message)
-            case JobGone():
-                work = self._job_gone(message.job_id)
             case SetLimits():
                 work = self._set_limits(message)
             case Probe():
@@ -88,12 +91,6 @@ class GatewayActor(Actor):
 
     async def _open(self) -> Gateway:
         return Gateway(*self._parts, prompts=self._prompts)
-
-    async def _chat(self, message: Chat) -> dict[str, Any]:
-        return await self._running.chat(message)
-
-    async def _job_gone(self, job_id: str) -> None:
-        self._running.job_gone(job_id)
 
     async def _set_limits(self, message: SetLimits) -> dict[str, Any]:
         try:

@@ -62,7 +62,8 @@ class Attempts:
         self._is_free = desk.kind == OFFLINE
         self._ambiguous = 0
         self._hold: Hold | None = None
-        self._loop = asyncio.get_running_loop()
+        self._loop = shop.loop
+        self._whose = call.whose
         self._begun = 0.0
 
     @property
@@ -71,14 +72,14 @@ class Attempts:
         call = self.call
         return Payer(call.job_id, call.pipeline, call.provider, self._journal.spent, call.budget_usd)
 
-    async def admitted(self) -> Pass:
-        """The first pass, with the wait for it told to whoever listens."""
+    async def admitted(self, arrived: Callable[[], None]) -> Pass:
+        """The first pass, with the wait for it told to whoever listens. `arrived()` is called when it lines up."""
         begun = self._loop.time()
         self._shop.feed.publish(CallQueued(self.call.provider))
         self.account.waiting += 1
         granted: Pass | None = None
         try:
-            granted = await self._pass(again=False)
+            granted = await self._pass(arrived)
         except CallFailed as failure:
             self.account.failed += 1
             self.account.note(failure, self._shop.now())
@@ -87,7 +88,7 @@ class Attempts:
             self.account.waiting -= 1
             waited = self._loop.time() - begun
             self._shop.feed.publish(
-                CallAdmitted(self.call.provider, waited, granted=granted is not None, place=self.call.whose)
+                CallAdmitted(self.call.provider, waited, granted=granted is not None, place=self._whose)
             )
             if granted is None:
                 self._let_go()
@@ -102,7 +103,7 @@ class Attempts:
                 return await self._attempt(granted)
             except AttemptFailed as failure:
                 await self._rest(failure)
-            granted = await self._pass(again=True)
+            granted = await self._pass(None)
 
     def ended(self, outcome: str, bill: ProviderReply | AttemptFailed | None) -> None:
         """What was admitted has come to an end, and is booked where it cost anything."""
@@ -123,19 +124,21 @@ class Attempts:
                 bill.cost_usd if bill else None,
                 usage.cache_write_tokens,
                 self.retries,
-                self.call.whose,
+                self._whose,
             )
         )
 
     # Leave to make a request
 
-    async def _pass(self, *, again: bool) -> Pass:
-        """Leave of the limits and of the budgets. While calls under way have what is left of a budget, it waits for
-        them outside the lane, so that nobody else does."""
+    async def _pass(self, arrived: Callable[[], None] | None) -> Pass:
+        """Leave of the limits and of the budgets; a retry has no `arrived`. While calls under way have what is left of
+        a budget, it waits for them outside the lane, so that nobody else does."""
         if not self._is_free:
             self._shop.spending.check(self.payer)
         expected = await self._expected()
-        granted = await self._desk.enter(self._turn(again=again))
+        if arrived is not None:
+            arrived()
+        granted = await self._desk.enter(self._turn(again=arrived is None))
         try:
             if self._has_money(expected):
                 return granted

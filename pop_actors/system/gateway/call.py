@@ -14,6 +14,7 @@ from pop_actors.core.chat import ChatReply, ChatRequest, Usage
 from pop_actors.core.fallback import Choice, chain, choice_from, real_name
 from pop_actors.core.messages import Chat
 from pop_actors.core.observations import CallPlace
+from pop_actors.core.provider_names import owner_of
 from pop_actors.errors import CallFailed
 from pop_actors.providers.catalogue import default_model, kind_of
 from pop_actors.providers.types import AttemptFailed, ProviderReply
@@ -80,8 +81,8 @@ def resolve(chat: Chat, defaults: Defaults) -> Call:
         fault = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in fault["loc"])
         raise CallFailed("bad_request", f"not a chat request: {where}: {fault['msg']}") from None
-    provider = request.provider or defaults.provider
-    model = request.model or _default_model(provider, defaults)
+    provider, named = _whose(request, defaults)
+    model = named or _default_model(provider, defaults)
     content = _canonical(request, provider, model)
     digest = hashlib.sha256(content).hexdigest()
     first, *others = _choices(Choice(provider, model), chat.fallback, defaults)
@@ -103,6 +104,16 @@ def resolve(chat: Chat, defaults: Defaults) -> Call:
         chat.job_id, request, first.provider, first.model or "", key, len(content), identity,
         chat.pipeline, chat.priority, chat.budget_usd, tuple(others),
     )  # fmt: skip
+
+
+def _whose(request: ChatRequest, defaults: Defaults) -> tuple[str, str | None]:
+    """Provider and model; where no provider is named, the model's name may say it: `anthropic:sonnet-4-5`."""
+    owner = None
+    if request.model is not None:
+        owner = owner_of(request.model) or owner_of(request.model, defaults.kinds)
+    if owner is not None and request.provider in {None, owner[0]}:
+        return owner
+    return request.provider or defaults.provider, request.model
 
 
 def _canonical(request: ChatRequest, provider: str, model: str) -> bytes:

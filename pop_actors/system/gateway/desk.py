@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pop_actors.core.admission import UNSENT, Admission, Outcome, Pass
+from pop_actors.core.chat import ChatRequest
 from pop_actors.core.circuit import Verdict
 from pop_actors.core.fair_queue import Ticket
 from pop_actors.core.limits import KINDS_OF_LIMIT, Limits
@@ -21,18 +21,20 @@ from pop_actors.system.gateway.account import Account, limits_document
 from pop_actors.system.gateway.lane import CircuitOpen, Lane, WaitingRoom
 from pop_actors.system.gateway.recall import Asked
 
+MOST_ACCOUNTS = 1000  # a job may name any model; beyond that, those at rest that were used longest ago are forgotten
+
 _VERDICTS: Mapping[str, Verdict] = {
     "rate_limited": "refused",
     "overloaded": "overloaded",
     "server": "failed",
     "connect": "failed",
     "disconnected": "failed",
+    "bad_reply": "failed",  # rubbish to one is drowned by what the others get; to everybody, it is an outage
     "timeout": "timeout",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """What a call asks of its desk. `size`: bytes of the request; `deadline` in the loop's time; `again`: a retry;
     `patient`: it waits while the circuit is open (it has no fallback to take)."""
 
@@ -60,8 +62,11 @@ class Desk:
         *,
         models: Mapping[str, Limits] | None = None,
         luck: Callable[[], float] = random.random,
+        check: Callable[[ChatRequest, str], object] = lambda _request, _model: None,
     ) -> None:
+        """`check(request, model)` raises AttemptFailed for what is known to be refused."""
         self.name = name
+        self.check = check
         self.lane = Lane(Admission(limits, models or {}, luck), room, self._circuit_changed)
         self.kind = kind
         self._opener = opener
@@ -84,10 +89,17 @@ class Desk:
         return self._provider
 
     def account(self, model: str) -> Account:
-        account = self._accounts.get(model)
+        account = self._accounts.pop(model, None)  # back to the end: they stand in the order of their last use
         if account is None:
-            account = self._accounts[model] = Account(self.name, model)
+            if len(self._accounts) >= MOST_ACCOUNTS:
+                self._forget_an_account()
+            account = Account(self.name, model)
+        self._accounts[model] = account
         return account
+
+    def expect(self, job_id: str) -> Callable[[], None]:
+        """As the lane's."""
+        return self.lane.expect(job_id)
 
     async def enter(self, turn: Turn) -> Pass:
         """Wait until a request may be made.
@@ -166,7 +178,8 @@ class Desk:
             },
             "retriesLeft": int(self.lane.admission.budget.left(self.lane.now)),
         }
-        documents = [account.document() | self._view_of(name) for name, account in self._accounts.items()]
+        accounts = sorted(self._accounts.items())
+        documents = [account.document() | self._view_of(name) for name, account in accounts]
         if not documents:
             documents = [Account(self.name, model or "").document() | self._view_of(model or "") | {"model": model}]
         return [document | shared for document in documents]
@@ -175,6 +188,12 @@ class Desk:
         self.lane.close()
         if self._provider is not None:
             await self._provider.close()
+
+    def _forget_an_account(self) -> None:
+        for model, account in self._accounts.items():
+            if not (account.waiting or account.in_flight):
+                del self._accounts[model]
+                return
 
     def _guess(self, turn: Turn) -> Tokens:
         """Tokens to reserve for a request."""

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 from pop_actors.config import GatewaySettings
 from pop_actors.core.api_keys import ProviderKeys
+from pop_actors.core.chat import ChatRequest
 from pop_actors.core.limits import Limits
 from pop_actors.core.observations import Feed
 from pop_actors.providers import catalogue
+from pop_actors.providers.fitting import fit
 from pop_actors.providers.prices import Prices, own_rates
 from pop_actors.providers.registry import open_provider, unknown_provider
 from pop_actors.providers.types import Provider
@@ -99,8 +101,16 @@ class Desks:
             limits = replace(limits, max_concurrency=catalogue.max_concurrency(name, kind))
         models = {model: limits_in(own) for model, own in table.models.items()} if table else {}
         return Desk(
-            name, kind, limits, self._room, lambda: self._open(name), self._feed, models=models, luck=self._luck
-        )  # fmt: skip
+            name,
+            kind,
+            limits,
+            self._room,
+            lambda: self._open(name),
+            self._feed,
+            models=models,
+            luck=self._luck,
+            check=_check(catalogue.vendor_of(name, kind), drop=table.drop_unsupported if table else True),
+        )
 
     def _open(self, name: str) -> Provider:
         keys = self._keys.get(name, ProviderKeys())
@@ -110,3 +120,9 @@ class Desks:
 
     def _kind(self, name: str) -> str | None:
         return catalogue.kind_of(name, self.defaults.kinds.get(name))
+
+
+def _check(vendor: catalogue.Vendor | None, *, drop: bool) -> Callable[[ChatRequest, str], object]:
+    """Raises AttemptFailed for what a model is known to refuse: before it waits for a place, and is written down as
+    sent."""
+    return lambda request, model: None if vendor is None else fit(request, model, vendor, drop=drop)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from pop_actors.config import GatewaySettings
@@ -23,6 +23,7 @@ from pop_actors.core.observations import Feed
 from pop_actors.errors import CallFailed, Refused, Unavailable
 from pop_actors.storage.layout import Workspace
 from pop_actors.system.gateway.account import limits_document
+from pop_actors.system.gateway.askers import Answer, fail, in_words
 from pop_actors.system.gateway.call import Call, resolve
 from pop_actors.system.gateway.desk import Desk
 from pop_actors.system.gateway.desks import Desks
@@ -37,10 +38,10 @@ from pop_actors.system.gateway.response_cache import ResponseCache
 from pop_actors.system.gateway.shop import Shop
 from pop_actors.system.gateway.spending import Spending
 
-_log = logging.getLogger("pop_actors.gateway")
 OnPaid = Callable[[str, CallPaid], None]
 BUDGET = "daily_budget_usd"
 UNCHANGED: Any = object()
+LATER_ASK = "the call's deadline came while it was being bought for an earlier ask"
 
 
 class Gateway:
@@ -62,6 +63,7 @@ class Gateway:
         luck: Callable[[], float] = random.random,
         prompts: PromptLog | None = None,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._feed = feed
         self._journals = Journals(workspace)
@@ -73,26 +75,22 @@ class Gateway:
         self._closing = False
         self._closed = False
 
-    async def chat(self, chat: Chat) -> dict[str, Any]:
-        """The document of a `ChatReply`. CallFailed where there is none; Unavailable while the gateway closes.
+    def ask(self, chat: Chat, answer: Answer) -> None:
+        """Have `answer` told the document of a `ChatReply`; CallFailed where none is, Unavailable when it closes.
 
-        A call that is paid in the job's journal is replayed; one that is being bought is waited for.
+        A call that is paid in the job's journal is replayed; one that is being bought is waited for, until the
+        deadline of who asks.
         """
-        if self._closing:
-            raise Unavailable("the gateway is closing")
-        deadline = asyncio.get_running_loop().time() + min(chat.timeout, self._settings.request_timeout_seconds)
-        call = resolve(chat, self._desks.defaults)
-        purchase = self._purchases.get(call.place)
-        if purchase is None:
-            return await self._outcome(self._begin(call, deadline))
-        purchase.job_gone = False
         try:
-            async with asyncio.timeout_at(deadline):
-                return await self._outcome(purchase)
-        except TimeoutError:
-            raise CallFailed(
-                "timeout", "the call's deadline came while it was being bought for an earlier ask"
-            ) from None
+            self._take(chat, answer)
+        except Exception as error:  # noqa: BLE001  (nobody else would tell it)
+            fail(answer, in_words(error))
+
+    async def chat(self, chat: Chat) -> dict[str, Any]:
+        """`ask`, from within the loop."""
+        answer: Answer = Future()
+        self.ask(chat, answer)
+        return await asyncio.wrap_future(answer)
 
     def job_gone(self, job_id: str) -> None:
         """The job's process ended: drop what it waits for, keep what is on its way, forget its journal after that."""
@@ -101,7 +99,7 @@ class Gateway:
             if not (purchase.sending or purchase.paid):
                 # out of the table now: the job's next process may ask the same again before the task has ended
                 self._forget(purchase)
-                purchase.cancel()
+                purchase.cancel(CallFailed("cancelled", "the job's process ended while the call was waiting"))
         self._journals.drop(job_id)
 
     def set_limits(self, provider: str, **limits: float | None) -> dict[str, Any]:
@@ -144,7 +142,7 @@ class Gateway:
             under_way = list(self._purchases.values())
             for purchase in under_way:
                 if not purchase.paid:
-                    purchase.cancel()
+                    purchase.cancel(Unavailable("the gateway is closing"))
             await asyncio.wait([purchase.task for purchase in under_way])
         if not self._closed:
             self._closed = True
@@ -168,6 +166,7 @@ class Gateway:
             with contextlib.suppress(CallFailed):  # it may be of a provider that is no longer configured
                 self._desks.at(entry.provider).account(entry.model)  # so that the view has it
         return Shop(
+            loop=self._loop,
             journals=self._journals,
             room=self._room,
             spending=Spending(
@@ -203,6 +202,20 @@ class Gateway:
     async def _probe(self, name: str, seconds: float) -> dict[str, Any]:
         return await probe(self._shop, name, self._desks.default_model(name), seconds)
 
+    def _take(self, chat: Chat, answer: Answer) -> None:
+        if self._closing:
+            raise Unavailable("the gateway is closing")
+        deadline = self._loop.time() + min(chat.timeout, self._settings.request_timeout_seconds)
+        call = resolve(chat, self._desks.defaults)
+        purchase = self._purchases.get(call.place)
+        if purchase is None:
+            self._begin(call, deadline).tell(answer)
+            return
+        purchase.job_gone = False
+        purchase.tell(answer)
+        impatience = self._loop.call_at(deadline, fail, answer, CallFailed("timeout", LATER_ASK))
+        answer.add_done_callback(lambda _: self._loop.call_soon_threadsafe(impatience.cancel))
+
     def _begin(self, call: Call, deadline: float) -> Purchase:
         purchase = Purchase(call, deadline, self._shop)
         self._purchases[call.place] = purchase
@@ -212,22 +225,6 @@ class Gateway:
     def _forget(self, purchase: Purchase) -> None:
         if self._purchases.get(purchase.call.place) is purchase:
             del self._purchases[purchase.call.place]
-
-    async def _outcome(self, purchase: Purchase) -> dict[str, Any]:
-        """What a purchase comes to. It goes on when the asker does not."""
-        try:
-            return await purchase.outcome()
-        except asyncio.CancelledError:
-            if not purchase.task.cancelled():
-                raise  # it is the asker who was cancelled
-            if self._closing:
-                raise Unavailable("the gateway is closing") from None
-            raise CallFailed("cancelled", "the job's process ended while the call was waiting") from None
-        except CallFailed:
-            raise
-        except Exception as error:
-            _log.exception("a call to %s failed for a reason of our own", purchase.call.provider)
-            raise CallFailed("internal", f"the gateway failed: {type(error).__name__}: {error}") from error
 
     def __repr__(self) -> str:
         return f"Gateway({len(self._purchases)} calls under way, {self._room.waiting} waiting)"

@@ -7,31 +7,22 @@ the same) is found again by its key, so that it is never bought twice. Nothing h
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import orjson
-from pydantic import ValidationError
-
-from pop_actors.core.chat import Usage
-from pop_actors.core.events import CallPaid
 from pop_actors.errors import DISK_FULL, CallFailed, Damaged
 from pop_actors.storage.files import sync_directory
 from pop_actors.storage.jsonl import AppendLog
 from pop_actors.storage.layout import Workspace
 from pop_actors.storage.refusals import is_no_room
+from pop_actors.system.gateway.journal_records import is_settled, records
 
 SYNC_THREADS = 4
 TROUBLE_SECONDS = 0.2
 TRIES_IN_TROUBLE = 4
 """How often a device that fails is tried, and the pause between: no attempt of a task is to fail for one hiccup."""
-
-_BOOKED_FIELDS = frozenset({"task", "provider", "model", "usage", "costUsd", "at"})
-_log = logging.getLogger("pop_actors.gateway")
 
 
 class JobJournal:
@@ -41,8 +32,15 @@ class JobJournal:
     """
 
     def __init__(
-        self, log: AppendLog, inode: int, settled: dict[str, int], spent: float, pool: ThreadPoolExecutor
+        self,
+        log: AppendLog,
+        inode: int,
+        settled: dict[str, int],
+        spent: float,
+        pool: ThreadPoolExecutor,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self.place = str(log.path)
         self.inode = inode  # tells this directory from another that got its name
         self.spent = spent  # US dollars, all runs of the job; who books a call adds to it
         self.holders = 0
@@ -50,24 +48,26 @@ class JobJournal:
         self._log = log
         self._settled = settled
         self._pool = pool
-        self._next: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
         self._syncing = False
+        self._loop = loop
 
     @classmethod
-    def load(cls, path: Path, pool: ThreadPoolExecutor) -> JobJournal:
-        """Open it and find what is settled; reads the whole file. FileNotFoundError where its directory is gone."""
+    def load(cls, path: Path, pool: ThreadPoolExecutor, loop: asyncio.AbstractEventLoop) -> JobJournal:
+        """Open it, in any thread, and find what is settled; reads the whole file. FileNotFoundError where its directory
+        is gone."""
         log = AppendLog(path)
         try:
             if not os.path.getsize(path):
                 sync_directory(path.parent)
             settled, spent = {}, 0.0
-            for offset, record in _lines(path):
-                if _is_settled(record):
+            for offset, record in records(path):
+                if is_settled(record):
                     settled[record["key"]] = offset
                     spent += record["costUsd"] or 0.0
             if settled:
                 log.sync()  # who wrote them may have been killed before its fsync, and what is replayed has to stay
-            return cls(log, os.stat(path).st_ino, settled, spent, pool)
+            return cls(log, os.stat(path).st_ino, settled, spent, pool, loop)
         except BaseException:
             log.close()
             raise
@@ -100,29 +100,37 @@ class JobJournal:
         self._settled[key] = offset
 
     async def _durable(self) -> None:
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_future()
-        round_ = self._next
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(done)
         if not self._syncing:
-            self._sync()
-        await asyncio.shield(round_)
+            self._syncing = True
+            self._loop.call_soon(self._sync)  # after whoever else is about to write in this turn of the loop
+        await done
 
     def _sync(self) -> None:
         """Begin a sync for all who wait; those who come while it runs wait for the next one, begun when it ends."""
-        waiters, self._next = self._next, None
-        self._syncing = waiters is not None
-        if waiters is None:
-            return
-        done = asyncio.get_running_loop().run_in_executor(self._pool, self._log.sync)
-        done.add_done_callback(lambda outcome: self._synced(waiters, outcome))
+        waiting, self._waiting = [done for done in self._waiting if not done.done()], []
+        self._syncing = bool(waiting)
+        if waiting:
+            self._pool.submit(self._sync_for, waiting)
 
-    def _synced(self, waiters: asyncio.Future[None], outcome: asyncio.Future[None]) -> None:
-        error = outcome.exception()
-        if error is None:
-            waiters.set_result(None)
-        else:
-            waiters.set_exception(self._refused(error))
-            waiters.exception()  # somebody may have stopped waiting
+    def _sync_for(self, waiting: list[asyncio.Future[None]]) -> None:
+        """In a thread of the pool."""
+        error: BaseException | None = None
+        try:
+            self._log.sync()
+        except BaseException as caught:  # noqa: BLE001  (whatever it is, those who wait hear of it)
+            error = caught
+        self._loop.call_soon_threadsafe(self._synced, waiting, error)
+
+    def _synced(self, waiting: list[asyncio.Future[None]], error: BaseException | None) -> None:
+        for done in waiting:
+            if done.done():
+                continue  # it stopped waiting
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(self._refused(error))
         self._sync()
 
     def _refused(self, error: BaseException) -> CallFailed:
@@ -152,6 +160,10 @@ class Journals:
         if now < self.full_until:
             raise CallFailed(DISK_FULL, "there was no room for the journal a moment ago")
 
+    def is_open(self, job_id: str) -> bool:
+        """Whether `hold` need not wait for the disk."""
+        return job_id in self._open
+
     async def hold(self, job_id: str) -> JobJournal:
         """The journal of a job in current/, kept open until `release`. CallFailed cancelled where it is not, disk_full
         where there is no room for it now, journal where the device keeps failing."""
@@ -165,9 +177,8 @@ class Journals:
         raise AssertionError("unreachable: the last try returns or raises")
 
     async def _hold(self, job_id: str) -> JobJournal:
-        path = self._workspace.job(job_id).calls
-        while (journal := self._open.get(job_id)) is None or journal.inode != _inode(path):
-            await self._load(job_id, path)
+        while (journal := self._open.get(job_id)) is None or journal.inode != _inode(journal.place):
+            await self._load(job_id, self._workspace.job(job_id).calls)
         journal.holders += 1
         journal.gone = False
         return journal
@@ -209,7 +220,7 @@ class Journals:
         the loop, so nothing may be left to a callback."""
         try:
             loop = asyncio.get_running_loop()
-            journal = await loop.run_in_executor(self._pool, JobJournal.load, path, self._pool)
+            journal = await loop.run_in_executor(self._pool, JobJournal.load, path, self._pool, loop)
         finally:
             del self._loading[job_id]
         self.drop(job_id)  # of another directory that had this name
@@ -222,76 +233,7 @@ class Journals:
         self._open = {job_id: kept for job_id, kept in self._open.items() if kept is not journal}
 
 
-def paid_calls(path: Path | str, run_id: str | None = None) -> Iterator[CallPaid]:
-    """The event of each settled call in a journal, oldest first; only those of that run where one is given.
-
-    An absent journal has none. Broken lines are passed over.
-    """
-    try:
-        for _, record in _lines(path):
-            if _is_settled(record) and run_id in {None, record.get("runId")}:
-                yield paid_event(record)
-    except FileNotFoundError:
-        return
-
-
-def paid_event(record: dict[str, Any]) -> CallPaid:
-    """The event that books a settled record."""
-    usage = Usage.model_validate(record["usage"])
-    return CallPaid(
-        at=record["at"],
-        key=record["key"],
-        task=record["task"],
-        provider=record["provider"],
-        model=record["model"],
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cost_usd=record["costUsd"],
-    )
-
-
-def _is_settled(record: dict[str, Any]) -> bool:
-    """Money was spent: a reply came, or a failure that says what it used."""
-    return record.get("type") == "paid" or (record.get("type") == "failed" and "usage" in record)
-
-
-def _lines(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each whole record with its offset. What is not a record (a block lost in a power cut) is passed over."""
-    offset = 0
-    with open(path, "rb") as file:
-        for line in file:
-            record = _record(line)
-            if record is not None:
-                yield offset, record
-            elif line.endswith(b"\n"):
-                _log.warning("%s: the line at byte %d is no record of a call; passed over", path, offset)
-            offset += len(line)
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(record, dict) or not isinstance(record.get("key"), str):
-        return None
-    return record if not _is_settled(record) or _can_be_booked(record) else None
-
-
-def _can_be_booked(record: dict[str, Any]) -> bool:
-    """Whether a damaged line is not merely JSON by chance: what it cost can be read from it."""
-    if not record.keys() >= _BOOKED_FIELDS or not isinstance(record.get("runId", ""), str):
-        return False
-    try:
-        paid_event(record)
-    except ValidationError:
-        return False
-    return True
-
-
-def _inode(path: Path) -> int:
+def _inode(path: str) -> int:
     """-1 where there is no such file."""
     try:
         return os.stat(path).st_ino

@@ -82,6 +82,21 @@ class Lane:
         """What a call waits for, other than its turn."""
         return self.admission.wait(ticket, self._loop.time())
 
+    def expect(self, job_id: str) -> Callable[[], None]:
+        """A call of that job is about to enter: what others would take of its share is kept, for a moment. To be called
+        when it enters, or does not after all; a second time does nothing."""
+        self.admission.expected.add(job_id, self._loop.time())
+        is_over = False
+
+        def over() -> None:
+            nonlocal is_over
+            if not is_over:
+                is_over = True
+                self.admission.expected.remove(job_id)
+                self._loop.call_soon(self._let_through)  # not before it has entered itself
+
+        return over
+
     async def enter(self, ticket: Ticket, deadline: float, *, patient: bool = True) -> Pass:
         """Wait for a pass; TimeoutError at the deadline, CallFailed queue_full.
 

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pop_actors.storage.jsonl import AppendLog, read_backwards, read_lines
 from pop_actors.storage.layout import JobDirectory, Workspace
 
 FOLDER = "spend"
+WRITE_SECONDS = 0.05
 SYNC_SECONDS = 1.0
 SLACK_SECONDS = 60.0
 """By how much the ledger may lag behind the journals when the power goes, with a disk that is slow."""
@@ -46,32 +47,44 @@ class Entry:
     cost_usd: float | None
     at: str
 
+    def document(self) -> dict[str, Any]:
+        """Its line of the ledger."""
+        return {
+            "key": self.key,
+            "job_id": self.job_id,
+            "pipeline": self.pipeline,
+            "provider": self.provider,
+            "model": self.model,
+            "cost_usd": self.cost_usd,
+            "at": self.at,
+        }
+
 
 class DailyLedger:
-    """Appends today's entries. A line is in the file (not yet on disk) when `append` returns; a sync follows soon."""
+    """Appends today's entries, those of a moment together: they are in the file soon, and on disk soon after that."""
 
     def __init__(self, state: Path) -> None:
         self._folder = state / FOLDER
         self._day = ""
         self._log: AppendLog | None = None
         self._pending: list[Entry] = []
+        self._pending_day = ""
+        self._write_due: asyncio.TimerHandle | None = None
         self._sync_due: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
 
     def append(self, entry: Entry, day: str) -> None:
-        """Put it down. What the disk refuses is kept and put down with a later one; the journals have it too."""
+        """Have it put down. What the disk refuses is kept and put down with a later one; the journals have it too."""
+        if day != self._pending_day:
+            self._write()
+            self._pending_day = day
         self._pending.append(entry)
-        del self._pending[:-MOST_PENDING]
-        try:
-            self._open(day).append([asdict(known) for known in self._pending])
-        except OSError as error:
-            _log.warning("the ledger in %s could not be written: %s; it is tried again", self._folder, error)
-            return
-        self._pending.clear()
-        if self._sync_due is None:
-            self._sync_due = asyncio.get_running_loop().call_later(SYNC_SECONDS, self._sync)
+        if self._write_due is None:
+            self._write_due = self._loop.call_later(WRITE_SECONDS, self._write)
 
     def close(self) -> None:
         """Everything on disk, the file closed. Only when nothing is appended any more."""
+        self._write()
         if self._sync_due is not None:
             self._sync_due.cancel()
         if self._log is not None:
@@ -79,6 +92,22 @@ class DailyLedger:
                 self._log.sync()
             self._log.close()
             self._log = None
+
+    def _write(self) -> None:
+        if self._write_due is not None:
+            self._write_due.cancel()
+            self._write_due = None
+        if not self._pending:
+            return
+        del self._pending[:-MOST_PENDING]
+        try:
+            self._open(self._pending_day).append([entry.document() for entry in self._pending])
+        except OSError as error:
+            _log.warning("the ledger in %s could not be written: %s; it is tried again", self._folder, error)
+            return
+        self._pending.clear()
+        if self._sync_due is None:
+            self._sync_due = self._loop.call_later(SYNC_SECONDS, self._sync)
 
     def _open(self, day: str) -> AppendLog:
         if self._log is not None and day == self._day:
@@ -98,7 +127,7 @@ class DailyLedger:
         self._sync_due = None
         log = self._log
         if log is not None:
-            asyncio.get_running_loop().run_in_executor(None, _sync_quietly, log)
+            self._loop.run_in_executor(None, _sync_quietly, log)
 
 
 def _sync_quietly(log: AppendLog) -> None:

@@ -18,9 +18,11 @@ from pop_actors.core.observations import CallFellBack, CallReplayed
 from pop_actors.errors import DISK_FULL, CallFailed, Unavailable
 from pop_actors.providers.types import AttemptFailed, ProviderReply
 from pop_actors.storage.fault_points import reach
+from pop_actors.system.gateway.askers import Answer, Askers, fail, in_words
 from pop_actors.system.gateway.attempts import NO_ROOM_SECONDS, Attempts, failure_details
 from pop_actors.system.gateway.call import Call, cached_record, failed_record, paid_record, replay
-from pop_actors.system.gateway.journal import TRIES_IN_TROUBLE, TROUBLE_SECONDS, JobJournal, paid_event
+from pop_actors.system.gateway.journal import TRIES_IN_TROUBLE, TROUBLE_SECONDS, JobJournal
+from pop_actors.system.gateway.journal_records import paid_event
 from pop_actors.system.gateway.ledger import Entry
 from pop_actors.system.gateway.shop import Shop
 
@@ -30,8 +32,8 @@ _log = logging.getLogger("pop_actors.gateway")
 class Purchase:
     """`sending`: a request is on its way. `paid`: a reply is here. `job_gone`: nobody waits for it any more.
 
-    A reply that cannot be written down for want of room is kept here until it is on disk. Whoever waits for it, or asks
-    for it meanwhile, hears disk_full, and asks again.
+    It goes on when its askers do not. A reply that cannot be written down for want of room is kept here until it is on
+    disk. Whoever waits for it, or asks for it meanwhile, hears disk_full, and asks again.
     """
 
     task: asyncio.Task[dict[str, Any]]
@@ -42,10 +44,12 @@ class Purchase:
         self.job_gone = False
         self._deadline = deadline
         self._shop = shop
-        self._loop = asyncio.get_running_loop()
+        self._loop = shop.loop
         self._attempts: Attempts | None = None
+        self._arrived: Callable[[], None] = _nobody_waits
         self._has_room = True
-        self._word: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._askers = Askers()
+        self._why_cancelled: CallFailed | Unavailable = Unavailable("the gateway is closing")
 
     @property
     def sending(self) -> bool:
@@ -56,33 +60,38 @@ class Purchase:
 
         def ended(task: asyncio.Task[dict[str, Any]]) -> None:
             forget(self)
-            error = None if task.cancelled() else task.exception()
-            if task.cancelled():
-                self._word.cancel()
-            elif error is None:
-                self._word.set_result(task.result())
+            error = self._why_cancelled if task.cancelled() else task.exception()
+            if error is None:
+                self._askers.tell(task.result())
             else:
-                self._say(error)
+                self._askers.fail(in_words(error))
 
         self.task = self._loop.create_task(self._run())
         self.task.add_done_callback(ended)
 
-    def cancel(self) -> None:
+    def cancel(self, why: CallFailed | Unavailable) -> None:
+        """End it; its askers hear why."""
+        self._why_cancelled = why
         self.task.cancel()
 
-    async def outcome(self) -> dict[str, Any]:
-        """What it comes to, whatever becomes of who waits. CallFailed disk_full: ask again."""
-        if not self._has_room:
-            raise CallFailed(DISK_FULL, "the reply is here; there is no room to write it down")
-        return await asyncio.shield(self._word)
-
-    def _say(self, error: BaseException) -> None:
-        """To all who wait for word. Where every asker has gone, nobody hears it."""
-        self._word.set_exception(error)
-        self._word.exception()
+    def tell(self, answer: Answer) -> None:
+        """Have it told what this comes to. CallFailed disk_full: ask again."""
+        if self._has_room:
+            self._askers.add(answer)
+        else:
+            fail(answer, CallFailed(DISK_FULL, "the reply is here; there is no room to write it down"))
 
     async def _run(self) -> dict[str, Any]:
-        journal = await self._shop.journals.hold(self.call.job_id)
+        job_id = self.call.job_id
+        if not self._shop.journals.is_open(job_id):
+            with contextlib.suppress(CallFailed):  # no such provider: a reply may be in the journal all the same
+                self._arrived = self._shop.desk(self.call.provider).expect(job_id)
+        try:
+            return await self._run_with(await self._shop.journals.hold(job_id))
+        finally:
+            self._arrived()
+
+    async def _run_with(self, journal: JobJournal) -> dict[str, Any]:
         try:
             settled = journal.settled(self.call.key)
             if settled is not None:
@@ -145,7 +154,12 @@ class Purchase:
             is_wanted=lambda: not self.job_gone,
             billed=self._billed_and_retried,
         )
-        granted = await attempts.admitted()
+        try:
+            desk.check(call.request, call.model)
+        except AttemptFailed as failure:
+            attempts.account.note(failure, self._shop.now())
+            raise await self._failed(journal, attempts, failure) from None
+        granted = await attempts.admitted(self._arrived)
         outcome = "internal"
         bill: ProviderReply | AttemptFailed | None = None
         try:
@@ -243,8 +257,7 @@ class Purchase:
     def _say_no_room(self, failure: CallFailed) -> None:
         if failure.code == DISK_FULL and self._has_room:
             self._has_room = False
-            self._say(failure)
-            self._word = self._loop.create_future()
+            self._askers.fail(failure)
 
     def _book(
         self, journal: JobJournal, attempts: Attempts, record: dict[str, Any], usage: Usage, cost_usd: float | None
@@ -265,6 +278,10 @@ class Purchase:
     def __repr__(self) -> str:
         doing = "paid" if self.paid else "sending" if self.sending else "waiting"
         return f"Purchase({self.call.job_id}, {self.call.provider}, {self.call.model}, {doing})"
+
+
+def _nobody_waits() -> None:
+    """Its journal was open: no place was kept for it."""
 
 
 def _say_lost(record: dict[str, Any], failure: CallFailed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ class Shop:
     """`desk(provider)` raises CallFailed unknown_provider. `luck` is in [0, 1). `cache` and `prompts` only where they
     are wanted."""
 
+    loop: asyncio.AbstractEventLoop
     journals: Journals
     room: WaitingRoom
     spending: Spending

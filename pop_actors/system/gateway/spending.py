@@ -102,11 +102,11 @@ class Spending:
             self._wake()
 
     def book(self, payer: Payer, entry: Entry) -> None:
-        """A call was paid. `payer.job_spent` is without it. In the ledger's file when this returns."""
+        """A call was paid. `payer.job_spent` is without it. In the ledger's file a moment later."""
         today = self._today()
         if entry.cost_usd != 0:
             self._ledger.append(entry, today)
-        self._by_model[entry.provider, entry.model] += entry.cost_usd or 0.0
+        self._count_model(entry)
         for reached in self._budgets.book(payer, entry.cost_usd or 0.0, today):
             budget = reached.budget
             self._feed.publish(
@@ -149,7 +149,11 @@ class Spending:
     def _count(self, entry: Entry) -> None:
         payer = Payer(entry.job_id, entry.pipeline, entry.provider)
         self._budgets.book(payer, entry.cost_usd or 0.0, self._day)
-        self._by_model[entry.provider, entry.model] += entry.cost_usd or 0.0
+        self._count_model(entry)
+
+    def _count_model(self, entry: Entry) -> None:
+        if entry.cost_usd:  # what costs nothing is not remembered: its names could be any number
+            self._by_model[entry.provider, entry.model] += entry.cost_usd
 
     def _today(self) -> str:
         today = day_of(self._clock())

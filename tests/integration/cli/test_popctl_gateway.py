@@ -39,9 +39,9 @@ def test_a_change_that_is_none_is_a_usage_error(service: Service, popctl: Popctl
 
 
 def test_a_provider_that_is_not_there_is_refused(service: Service, popctl: Popctl) -> None:
-    """With the daemon's words."""
+    """With the daemon's words, as what is not found."""
     ran = popctl("gateway", "set", "nobody", "requests_per_minute=1")
-    assert ran.code == 1
+    assert ran.code == 4
     assert "nobody" in ran.err
 
 

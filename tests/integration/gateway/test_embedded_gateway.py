@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pop_actors.config import GatewaySettings, PriceSettings, ProviderSettings
 from pop_actors.core.observations import CallEnded, Observation
-from pop_actors.errors import CallFailed, RootTaken
-from pop_actors.gateway import EmbeddedGateway
+from pop_actors.errors import RootTaken
+from pop_actors.gateway import CallFailed, EmbeddedGateway, GatewaySettings, PriceSettings, ProviderSettings
 from support.provider_server import ProviderServer
 
 DEMO = Path(__file__).parents[3] / "demo" / "gateway.py"
@@ -91,6 +90,34 @@ def test_settings_are_read_where_none_are_given(tmp_path: Path, monkeypatch: pyt
         with EmbeddedGateway(tmp_path) as gateway:
             gateway.session("s").chat("hello")
         assert server.calls[0].headers["authorization"] == "Bearer sk-from-the-environment"
+
+
+def test_keys_are_read_where_only_settings_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the places the settings name; the next takes over from one that is used up."""
+    monkeypatch.setenv("FAKE_KEY", "sk-used-up-1234")
+    (tmp_path / "second.key").write_text("sk-good-1234\n")
+    with ProviderServer() as server:
+        server.keys["sk-used-up-1234"] = "quota"
+        places = {"api_key_env": "FAKE_KEY", "api_key_file": "second.key"}
+        table = ProviderSettings(kind="openai", base_url=server.base_url, **places)
+        settings = GatewaySettings(default_provider="fake", default_model="ok", providers={"fake": table})
+        with EmbeddedGateway(tmp_path, settings) as gateway:
+            gateway.session("s").chat("hello")
+        assert [call.headers["authorization"][-9:] for call in server.calls] == ["d-up-1234", "good-1234"]
+
+
+def test_settings_are_read_where_only_keys_are_given(tmp_path: Path) -> None:
+    """A program that keeps its keys elsewhere has its pop.toml all the same, and may have several to a provider."""
+    with ProviderServer() as server:
+        server.keys["sk-used-up-1234"] = "quota"
+        (tmp_path / "pop.toml").write_text(
+            '[gateway]\ndefault_provider = "fake"\ndefault_model = "ok"\n[gateway.providers.fake]\nkind = "openai"\n'
+            f'base_url = "{server.base_url}"\n'
+        )
+        with EmbeddedGateway(tmp_path, None, {"fake": ["sk-used-up-1234", "sk-good-1234"]}) as gateway:
+            gateway.session("s").chat("hello")
+            assert [key["name"] for key in gateway.view()[0]["keys"]] == ["given 1", "given 2"]
+        assert [call.headers["authorization"][-9:] for call in server.calls] == ["d-up-1234", "good-1234"]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "-a"])

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_world import SECONDS, chat_message
+from gateway_world import SECONDS, chat_message, eventually
 
+from pop_actors.actors.actor import Ping
 from pop_actors.actors.registry import Registry
 from pop_actors.config import GatewaySettings, ProviderSettings
-from pop_actors.core.observations import Feed
+from pop_actors.core.observations import CallQueued, Feed, Observation
 from pop_actors.errors import CallFailed, Refused, Unavailable
 from pop_actors.storage.layout import Workspace
 from pop_actors.system.gateway import GatewayActor, GatewayView, JobGone, SetLimits
@@ -80,6 +82,48 @@ def test_a_stop_answers_everybody_who_waits(gateway: GatewayActor, server: Provi
         asked.result(SECONDS)
 
 
+def test_a_job_that_comes_back_at_once_is_not_taken_for_the_one_that_went(
+    tmp_path: Path, server: ProviderServer
+) -> None:
+    """Its process ended, and the next one asks the same: in that order, however busy the gateway is meanwhile."""
+    workspace = Workspace(tmp_path, tmp_path)
+    for job in ("job-1", "job-2"):
+        workspace.job(job).path.mkdir(parents=True)
+    fake = ProviderSettings(kind="openai", base_url=server.base_url, max_concurrency=1)
+    queued: list[str] = []
+    go_on = threading.Event()
+
+    def hear(seen: Observation) -> None:
+        if isinstance(seen, CallQueued):
+            queued.append(seen.provider)
+            assert seen.provider == "fake" or go_on.wait(SECONDS)
+
+    gateway = GatewayActor.start_and_wait(
+        "gateway",
+        Registry(),
+        settings=GatewaySettings(providers={"fake": fake, "busy": fake.model_copy()}),
+        keys={},
+        workspace=workspace,
+        feed=Feed(hear),
+        on_paid=lambda _job, _event: None,
+    )
+    first = gateway.request(chat_message("slow-300ms"))
+    server.wait_for_calls(1)
+    before = gateway.request(chat_message("ok", ordinal=2))
+    eventually(lambda: len(queued) == 2)
+    others = [gateway.request(chat_message("ok", "job-2", provider="busy"))]
+    eventually(lambda: queued[2:] == ["busy"])
+    others += [gateway.request(chat_message("ok", "job-2", provider="busy", ordinal=2))]
+    gateway.tell(JobGone("job-1"))
+    after = gateway.request(chat_message("ok", ordinal=2))
+    gateway.request(Ping()).result(SECONDS)
+    go_on.set()
+    with pytest.raises(CallFailed, match="process ended"):
+        before.result(SECONDS)
+    assert all(asked.result(SECONDS)["content"] for asked in (first, after, *others))
+    assert gateway.stop_and_wait(SECONDS)
+
+
 def test_an_offline_gateway_carries_no_http_and_no_prices(tmp_path: Path) -> None:
     """A daemon that never asks a network provider never loads what that takes."""
     script = """
@@ -87,7 +131,7 @@ import asyncio, sys
 from pathlib import Path
 from pop_actors.config import GatewaySettings
 from pop_actors.core.messages import Chat
-from pop_actors.core.observations import Feed
+from pop_actors.core.observations import CallQueued, Feed, Observation
 from pop_actors.storage.layout import Workspace
 from pop_actors.system.gateway import Gateway
 

@@ -71,6 +71,32 @@ def test_a_pause_the_provider_asks_for_is_kept_by_all(tmp_path: Path) -> None:
         assert here.of_kind(CircuitChanged) == []
 
 
+def test_a_provider_that_answers_rubbish_to_everybody_is_left_alone(tmp_path: Path) -> None:
+    """A 200 without a reply in it is the model's own failure: after a few of them its circuit opens."""
+    with world(tmp_path) as here:
+        here.server.mood = "garbage"
+        for number in range(5):
+            with pytest.raises(CallFailed, match="fake"):
+                here.ask(HEALTHY, job=f"job-{number}", text=f"call {number}")
+        assert [change.open for change in here.of_kind(CircuitChanged)] == [True]
+        here.server.mood = None
+        assert here.ask(HEALTHY, text="after it")["content"]
+        assert [change.open for change in here.of_kind(CircuitChanged)] == [True, False]
+
+
+def test_one_who_gets_rubbish_closes_the_way_to_nobody(tmp_path: Path) -> None:
+    """While others are answered, what went wrong with one's own replies is one's own."""
+    with world(tmp_path) as here:
+        for number in range(8):
+            here.server.mood = "garbage"
+            with pytest.raises(CallFailed):
+                here.ask(HEALTHY, job="unlucky", ordinal=number)
+            here.server.mood = None
+            for other in ("a", "b"):
+                here.ask(HEALTHY, job=other, ordinal=number)
+        assert here.of_kind(CircuitChanged) == []
+
+
 def test_a_circuit_is_of_one_model(tmp_path: Path) -> None:
     """While one model's is open, another of the same provider answers at once."""
     with world(tmp_path) as here:

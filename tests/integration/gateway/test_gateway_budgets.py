@@ -123,6 +123,7 @@ def test_what_a_crash_kept_out_of_the_ledger_is_found_in_the_journals(two_dollar
     here = two_dollars
     here.ask(DOLLAR)
     here.ask(DOLLAR, ordinal=2)
+    eventually(lambda: len(ledger(here)) == 2)
     path = ledger_of(here)
     first, _ = path.read_text().splitlines(keepends=True)
     path.write_text(first + '{"torn')
@@ -223,7 +224,7 @@ def test_a_price_nobody_knows_is_counted_and_is_not_zero(tmp_path: Path) -> None
     """It cannot be held against a budget; the ledger says null."""
     with world(tmp_path, now=NOON, daily_budget_usd=1.0) as here:
         assert here.ask(DOLLAR)["costUsd"] is None
-        assert [line["cost_usd"] for line in ledger(here)] == [None]
+        eventually(lambda: [line["cost_usd"] for line in ledger(here)] == [None])
         assert here.view()["fake", DOLLAR]["unpricedCalls"] == 1
 
 

@@ -116,6 +116,26 @@ def test_an_alias_stands_for_a_model_and_the_real_name_is_told(tmp_path: Path) -
         assert reply["model"] == "usage-1-2"
 
 
+@pytest.mark.parametrize(
+    ("provider", "model", "asked"),
+    [
+        (None, "openai:ok", ("openai", "ok")),
+        (None, "openai:quick", ("openai", "usage-1-2")),
+        (None, "fake:ok", ("fake", "ok")),
+        (None, "llama3:8b", ("fake", "llama3:8b")),
+        ("openai", "openai:ok", ("openai", "ok")),
+        ("openai", "fake:ok", ("openai", "fake:ok")),
+    ],
+)
+def test_a_model_may_be_named_with_its_provider(
+    tmp_path: Path, provider: str | None, model: str, asked: tuple[str, str]
+) -> None:
+    """Never is it asked of the default provider then; one that is named beside it is asked for what was said."""
+    with world(tmp_path, aliases={"openai:quick": "openai:usage-1-2"}, max_retries=0) as here:
+        here.begin(model, provider=provider).exception(SECONDS)
+        assert {(record["provider"], record["model"]) for record in here.journal()} == {asked}
+
+
 def test_another_alias_makes_no_other_call(tmp_path: Path) -> None:
     """A paid call is replayed although its alias leads elsewhere by now."""
     with world(tmp_path, aliases={"fake:quick": "fake:ok"}) as here:

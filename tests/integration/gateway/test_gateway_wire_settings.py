@@ -79,7 +79,7 @@ def test_an_endpoint_can_be_fitted_by_settings(tmp_path: Path) -> None:
 
 
 def test_what_a_model_refuses_can_fail_the_call(tmp_path: Path) -> None:
-    """drop_unsupported = false: bad_request, naming the parameter, and no request."""
+    """drop_unsupported = false: bad_request, naming the parameter, no request, and none in the journal as sent."""
     with world(tmp_path) as here:
         table = ProviderSettings(base_url=here.server.base_url, drop_unsupported=False)
         providers = {**here.settings.providers, "openai": table}
@@ -89,3 +89,5 @@ def test_what_a_model_refuses_can_fail_the_call(tmp_path: Path) -> None:
             here.ask("gpt-5-nano", provider="openai", temperature=0.3)
         assert failed.value.code == "bad_request"
         assert here.server.calls == []
+        assert here.types() == ["failed"]
+        assert here.view()["openai", "gpt-5-nano"]["lastError"]["code"] == "bad_request"

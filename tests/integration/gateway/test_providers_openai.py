@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from pop_actors.core.chat import ChatRequest, Usage
-from pop_actors.providers import http_transport
+from pop_actors.providers import exchange
 from pop_actors.providers.catalogue import COMPATIBLE, VENDORS
 from pop_actors.providers.http_transport import Endpoint, HttpProvider, PriceList
 from pop_actors.providers.prices import Prices
@@ -226,7 +226,7 @@ def test_what_is_without_measure_is_not_read_to_its_end(server: ProviderServer, 
 
 def test_a_stream_as_a_whole_has_a_limit_too(server: ProviderServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small events are not a way around it."""
-    monkeypatch.setattr(http_transport, "MAX_STREAM_BYTES", 200)
+    monkeypatch.setattr(exchange, "MAX_STREAM_BYTES", 200)
     assert "200 bytes" in failure_of(server, "ok", stream="always").message
 
 

@@ -274,6 +274,21 @@ def test_a_429_is_not_one_thing(error: dict[str, Any], code: str, fate: str, wai
         assert (failure.code, failure.fate, failure.retry_after) == (code, fate, wait)
 
 
+@pytest.mark.parametrize(
+    ("details", "rest"),
+    [
+        ([{"retryDelay": "36000s"}], 36000.0),
+        ([{"violations": [{"quotaId": "RequestsPerDay"}]}, {"retryDelay": "36000s"}], 36000.0),
+        ([{"violations": [{"quotaId": "RequestsPerDay"}]}, {"retryDelay": "46s"}], None),
+        ([{"violations": [{"quotaId": "RequestsPerDay"}]}], None),
+    ],
+)
+def test_a_key_rests_as_long_as_a_used_up_day_is_said_to_last(details: list[Any], rest: float | None) -> None:
+    """Hours are believed; a minute is the wait of the minute's quota, and is not."""
+    failure = wire.parse_error(429, {}, orjson.dumps({"error": {"details": details}}), 0.0)
+    assert (failure.code, failure.details.get("tryAgainIn")) == ("quota", rest)
+
+
 def events(*documents: Any) -> list[ServerEvent]:
     return [ServerEvent("message", orjson.dumps(document).decode()) for document in documents]
 

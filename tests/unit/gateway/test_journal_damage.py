@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pop_actors.storage.jsonl import json_line
-from pop_actors.system.gateway.journal import paid_calls
+from pop_actors.system.gateway.journal_records import paid_calls
 
 PAID: dict[str, Any] = {
     "type": "paid",

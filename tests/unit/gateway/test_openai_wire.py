@@ -58,6 +58,20 @@ def test_the_token_limit_goes_by_the_vendors_name_for_it() -> None:
     }
 
 
+def test_a_byte_order_mark_is_no_part_of_a_reply() -> None:
+    """Some servers of one's own put one there."""
+    assert parse_reply(b"\xef\xbb\xbf" + reply("hi")).content == "hi"
+
+
+def test_more_tokens_than_a_model_writes_are_refused_before_they_are_asked_for() -> None:
+    """Z.ai answers such a request with a 400; where nothing is known of a model, its vendor decides."""
+    assert asked("zhipu", "glm-5.3", max_tokens=131_072)["max_tokens"] == 131_072
+    with pytest.raises(AttemptFailed, match="131072") as refused:
+        asked("zhipu", "glm-5.3", max_tokens=131_073)
+    assert (refused.value.code, refused.value.fate) == ("bad_request", "permanent")
+    assert asked("deepseek", max_tokens=10**6)["max_tokens"] == 10**6
+
+
 def test_a_schema_goes_natively_where_the_vendor_takes_one_and_is_shown_where_not() -> None:
     """OpenAI gets json_schema, not strict; DeepSeek gets json_object and the schema in a system message."""
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -205,6 +219,29 @@ def test_tools_and_their_calls_go_as_they_are_without_what_is_ours() -> None:
         {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "I thought"},
         {"role": "tool", "content": "7", "tool_call_id": "c1"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "effort", "known", "unknown"),
+    [
+        ("deepseek", None, "I thought", ""),
+        ("deepseek", "none", "I thought", None),
+        ("moonshot", None, "I thought", None),
+        ("openai", None, None, None),
+    ],
+)
+def test_thoughts_go_back_to_those_who_know_the_word(
+    vendor: str, effort: Any, known: str | None, unknown: str | None
+) -> None:
+    """A conversation another provider began may have none: DeepSeek wants the word all the same while it thinks."""
+    for extra, told in (({"extra_content": {"reasoning_content": "I thought"}}, known), ({}, unknown)):
+        messages = [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "tool_calls": [CALL | extra]},
+            {"role": "tool", "content": "7", "tool_call_id": "c1"},
+        ]
+        body = asked(vendor, vendor, messages=messages, tools=[TOOL], reasoning_effort=effort)
+        assert [message.get("reasoning_content") for message in body["messages"]] == [None, told, None]
 
 
 def test_tool_calls_are_read_with_what_was_thought_before_them() -> None:

@@ -28,7 +28,7 @@ NONE = Tokens(0.0, 0.0)
         ("bad_request", "permanent", "answered", NONE),
         ("auth", "permanent", "answered", NONE),
         ("quota", "permanent", "answered", NONE),
-        ("bad_reply", "permanent", "answered", NONE),
+        ("bad_reply", "permanent", "failed", NONE),
     ],
 )
 def test_each_failure_has_its_verdict(code: str, fate: Fate, verdict: Verdict, tokens: Tokens | None) -> None:

@@ -29,7 +29,13 @@ from pop_actors.providers import failures
         (429, {"code": "1302"}, "rate_limited", "refused"),
         (429, {"code": 1308}, "quota", "permanent"),
         (429, {"code": "1310"}, "quota", "permanent"),
+        (429, {"code": "1304"}, "quota", "permanent"),
         (429, {"code": "1305"}, "overloaded", "refused"),
+        (429, {"code": "1312"}, "overloaded", "refused"),
+        (429, {"code": "1313"}, "quota", "permanent"),
+        (429, {"code": "1112"}, "auth", "permanent"),
+        (429, {"code": "1121"}, "auth", "permanent"),
+        (400, {"code": "1300"}, "blocked", "permanent"),
         (429, {"type": "engine_overloaded_error"}, "overloaded", "refused"),
         (429, {"code": "enforced_spend_limit_reached"}, "quota", "permanent"),
         (400, {"code": "content_policy_violation"}, "blocked", "permanent"),
@@ -93,6 +99,31 @@ def test_a_refusal_for_good_says_nothing_of_waiting() -> None:
     """Retry-After with an empty account would only make everybody wait."""
     body = orjson.dumps({"error": {"code": "insufficient_quota"}})
     assert failures.from_status(429, {"retry-after": "9"}, body, 0.0).retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("Usage limit reached for 5 hour. Your limit will reset at 1970-01-01 10:00:00", 7200.0),
+        ("已达到 5 小时的使用上限。您的限额将在 1970-01-01 09:00:00 重置", 3600.0),
+        ("Your limit will reset at 1970-01-01 07:00:00", 0.0),
+        ("Your limit will reset at 1970-13-01 07:00:00", None),
+        ("Your limit will reset soon", None),
+    ],
+)
+def test_a_key_of_zai_rests_until_the_time_the_message_names(message: str, seconds: float | None) -> None:
+    """Nothing but the message tells when a used-up plan is whole again, and it does so in Beijing's time."""
+    for code in ("1308", "1310"):
+        failure = failures.from_status(429, {}, orjson.dumps({"error": {"code": code, "message": message}}), 0.0)
+        assert (failure.retry_after, failure.details.get("tryAgainIn")) == (None, seconds)
+
+
+@pytest.mark.parametrize("code", ["1302", "1303"])
+def test_zai_is_left_alone_for_a_second_when_it_does_not_say_how_long(code: str) -> None:
+    """It sends no Retry-After; one that somebody in between sends is heeded."""
+    body = orjson.dumps({"error": {"code": code, "message": "too many"}})
+    assert failures.from_status(429, {}, body, 0.0).retry_after == 1.0
+    assert failures.from_status(429, {"retry-after": "7"}, body, 0.0).retry_after == 7.0
 
 
 @given(
