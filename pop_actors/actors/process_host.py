@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.util import get_temp_dir
 from typing import Protocol
 
 from pop_actors.actors import cgroup
@@ -23,7 +24,7 @@ from pop_actors.actors.forkserver import Forked, Forkserver
 from pop_actors.actors.hub import Hub, Port
 from pop_actors.actors.lifeline import Lifeline
 from pop_actors.actors.worker import NORMAL, WorkerLife
-from pop_actors.core.messages import Exiting, Start
+from pop_actors.core.messages import Exiting, Ready, Start
 from pop_actors.errors import FrameRefused, Unavailable
 
 REAP_SECONDS = 2.0
@@ -196,7 +197,6 @@ class ProcessHost:
             self._postpone()
             _log.error("no process can be started (%s); trying again", error)
             return
-        self._failures = 0
         with self._change:
             if worker_.is_dead:  # it never came to the pool; nobody was promised it
                 return
@@ -217,7 +217,8 @@ class ProcessHost:
         ours, theirs = socket.socketpair()
         own_cgroup = None if self._cgroups is None else self._cgroups.make()
         try:
-            process = self._forkserver.fork(WorkerLife(own_cgroup), (theirs.fileno(), self._lifeline.reader.fileno()))
+            life = WorkerLife(own_cgroup, get_temp_dir())
+            process = self._forkserver.fork(life, (theirs.fileno(), self._lifeline.reader.fileno()))
         except BaseException:
             ours.close()
             cgroup.end(own_cgroup)
@@ -240,6 +241,8 @@ class ProcessHost:
     def _heard(self, worker_: Worker, message: object) -> None:
         if isinstance(message, Exiting):
             worker_.said_goodbye = message.reason
+        elif isinstance(message, Ready):
+            self._failures = 0  # what is started lives
         if worker_.client is not None:
             worker_.client.heard(message)
 
@@ -267,6 +270,7 @@ class ProcessHost:
         for gone, code in zip(dead, codes, strict=True):
             if gone.client is None and self._running:
                 _log.warning("an idle worker (pid %d) ended: %s", gone.pid, exit_reason(code))
+                self._postpone()  # or workers that cannot live would be started as fast as they die
             elif gone.client is not None and gone.said_goodbye != NORMAL:
                 said = gone.said_goodbye
                 gone.client.ended(exit_reason(code) if said is None else ExitReason("exception", said))

@@ -15,7 +15,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from multiprocessing import forkserver, set_start_method
+from multiprocessing import current_process, forkserver, set_start_method
 from types import FrameType
 from typing import Any
 
@@ -25,10 +25,10 @@ from pop_actors.actors.lifeline import hold
 from pop_actors.actors.link import PARENT, Link
 from pop_actors.actors.process_actor import ProcessActor, ProcessContext
 from pop_actors.actors.wire import Envelope, FrameReader, Vocabulary
-from pop_actors.core.messages import Chat, Exiting, Heartbeat, Json, Ready, Record, Start, Stop
+from pop_actors.core.messages import Chat, Exiting, Heartbeat, Json, Ready, Record, Start, Stop, Withdraw
 from pop_actors.process_table import become_subreaper
 
-VOCABULARY = Vocabulary((Record, Chat, Json, Start, Stop, Ready, Heartbeat, Exiting))
+VOCABULARY = Vocabulary((Record, Chat, Withdraw, Json, Start, Stop, Ready, Heartbeat, Exiting))
 NORMAL = "normal"
 ADDRESS = "POP_ACTORS_ADDRESS"
 """The variable that what an actor starts finds the actor's address in."""
@@ -40,12 +40,16 @@ START_BYTES = 16384  # at a time; most of what a process is told to be is less
 class WorkerLife:
     """What the forkserver's child does, forked with the process's end of its socket and the lifeline's reader."""
 
-    def __init__(self, own_cgroup: str | None) -> None:
+    def __init__(self, own_cgroup: str | None, temporary: str) -> None:
+        """`temporary`: the daemon's folder for multiprocessing's sockets."""
         self.own_cgroup = own_cgroup
+        self.temporary = temporary
 
     def _bootstrap(self, parent_sentinel: int) -> None:
         os.close(parent_sentinel)
         set_start_method("forkserver", force=True)  # for a task's own processes: a job has threads, and cannot fork
+        own: Any = current_process()
+        own._config["tempdir"] = self.temporary  # noqa: SLF001  (one of its own nobody would remove when it is killed)
         link, lifeline = inherited()
         os.set_inheritable(link, False)  # noqa: FBT003  (the standard library's own signature)
         main(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=link), lifeline, self.own_cgroup)

@@ -22,6 +22,7 @@ MOST_BYTES = 262_144
 """What all entries added to a run may take as JSON: they stand in its log and its status."""
 
 _PLACE = re.compile(r"/tasks/(\d+)")
+_EDITED = "/patch: the run's own pipeline.json was edited, and has other tasks than the run; put it back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,11 @@ class Plan:
         """What is wrong with one more patch; nothing where the run can go on with it. `states` are the run's tasks,
         `pending` those that have not begun."""
         names = [entry.name for entry in self.tasks()]
+        if patch.task not in names:
+            return [_EDITED]
         faults = [*self._too_much(patch), *_place_faults(patch, names), *self._entry_faults(patch, len(names))]
+        if not faults and {*names} != states.keys():
+            return [_EDITED]
         return faults or self._order_faults(patch, names, states)
 
     def _too_much(self, patch: Patch) -> list[str]:

@@ -107,9 +107,9 @@ class _Log:
             self.begin()
         elif self.document is not None or event.id != self._job_id:
             return
-        if isinstance(event, e.TaskDone):
-            self.recall_added(event.task)
         try:
+            if isinstance(event, e.TaskDone):
+                self.recall_added(event.task)
             self.add(event)
         except (KeyError, ValueError):
             return

@@ -213,7 +213,8 @@ def _task_started(document: Document, event: e.TaskStarted) -> Document:
 
 
 def _stage_started(document: Document, event: e.StageStarted) -> Document:
-    task = {**document["tasks"][event.task], "currentStage": event.stage, "refinementAttempts": event.round}
+    before = _at_work(document["tasks"][event.task])  # the process before it may have been killed while it waited
+    task = {**before, "currentStage": event.stage, "refinementAttempts": event.round}
     return {**_with_task(document, event.task, task), "current": event.task, "currentStage": event.stage}
 
 
@@ -221,8 +222,19 @@ def _stage_finished(document: Document, event: e.StageFinished) -> Document:  # 
     return {**document}
 
 
-def _held_or_released(document: Document, event: e.TaskHeld | e.TaskReleased) -> Document:  # noqa: ARG001
-    return {**document}
+def _held(document: Document, event: e.TaskHeld) -> Document:
+    """Its entry says what it waits for, until it goes on."""
+    waits = {"reason": event.reason, "since": event.at}
+    return _with_task(document, event.task, {**document["tasks"][event.task], "waitsFor": waits})
+
+
+def _released(document: Document, event: e.TaskReleased) -> Document:
+    return _with_task(document, event.task, _at_work(document["tasks"][event.task]))
+
+
+def _at_work(task: Document) -> Document:
+    """Whatever it waited for."""
+    return {key: value for key, value in task.items() if key != "waitsFor"} if "waitsFor" in task else task
 
 
 def _control_taken(document: Document, event: e.ControlTaken) -> Document:
@@ -275,7 +287,7 @@ def _call_paid(document: Document, event: e.CallPaid) -> Document:
 
 def _attempt_failed(document: Document, event: e.AttemptFailed) -> Document:
     task = {
-        **document["tasks"][event.task],
+        **_at_work(document["tasks"][event.task]),
         "currentStage": None,
         "failedStage": event.stage,
         "error": event.error.model_dump(),
@@ -286,7 +298,7 @@ def _attempt_failed(document: Document, event: e.AttemptFailed) -> Document:
 def _task_done(document: Document, event: e.TaskDone) -> Document:
     task = document["tasks"][event.task]
     patch = task.get("patch")
-    before = {key: value for key, value in task.items() if key not in {"error", "failedStage", "patch"}}
+    before = {key: value for key, value in task.items() if key not in {"error", "failedStage", "patch", "waitsFor"}}
     task = {
         **before,
         "state": "done",
@@ -303,7 +315,7 @@ def _task_done(document: Document, event: e.TaskDone) -> Document:
 
 def _task_failed(document: Document, event: e.TaskFailed) -> Document:
     task = {
-        **document["tasks"][event.task],
+        **_at_work(document["tasks"][event.task]),
         "state": "error",
         "endedAt": event.at,
         "attempts": event.attempt,
@@ -357,7 +369,7 @@ def _job_rejected(document: Document, event: e.JobRejected) -> Document:
 
 def _job_stopped(document: Document, event: e.JobStopped) -> Document:  # noqa: ARG001
     tasks = {
-        name: {**task, "state": "pending", "currentStage": None} if task["state"] == "running" else task
+        name: {**_at_work(task), "state": "pending", "currentStage": None} if task["state"] == "running" else task
         for name, task in document["tasks"].items()
     }
     return {**document, "state": "stopped", "gate": None, "tasks": tasks}
@@ -387,8 +399,8 @@ _FOLDS: dict[type, Callable[[Document, Any], Document]] = {
     e.TaskStarted: _task_started,
     e.StageStarted: _stage_started,
     e.StageFinished: _stage_finished,
-    e.TaskHeld: _held_or_released,
-    e.TaskReleased: _held_or_released,
+    e.TaskHeld: _held,
+    e.TaskReleased: _released,
     e.FileWritten: _file_written,
     e.CallPaid: _call_paid,
     e.AttemptFailed: _attempt_failed,

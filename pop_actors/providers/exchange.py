@@ -64,7 +64,7 @@ class Exchange:
         except Unsendable as error:
             raise AttemptFailed("connect", self._endpoint.said(error), "permanent") from None
         except Undecodable as error:
-            raise AttemptFailed("bad_reply", self._endpoint.said(error), "permanent") from None
+            raise AttemptFailed("bad_reply", self._endpoint.said(error), "permanent", usage=self._billed()) from None
         except Broken as error:
             # it may have been worked on, and what a stream has told of its bill till then was billed
             if self._patience.is_spent:

@@ -64,6 +64,7 @@ class H11Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._unread = 0
         self._is_whole = True  # the reply: nothing more of it is to come
+        self._has_ended = False  # the server's side of it
         self._unsent = 0
         self._may_write = True
         self.moved = self._loop.time()
@@ -77,6 +78,8 @@ class H11Connection(asyncio.Protocol):
     @property
     def is_ready(self) -> bool:
         if self._error is not None or self._transport.is_closing() or self.is_sending:
+            return False
+        if self._chunks:  # they came as their call was cancelled; the next would take them for its own
             return False
         ended = self._http.our_state is self._http.their_state is h11.DONE and not self._http.trailing_data[0]
         # what comes while nobody asks is the end, of which the loop has not told us yet, or the answer to nothing
@@ -182,6 +185,7 @@ class H11Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         if not self._is_whole:
+            self._has_ended = True
             self._http.receive_data(b"")
             self._read()  # for some replies this is how they end
         self._fail("the server hung up")
@@ -213,7 +217,12 @@ class H11Connection(asyncio.Protocol):
                 elif not isinstance(event, h11.InformationalResponse):
                     return  # no more of it is here
         except h11.RemoteProtocolError as error:
-            self._fail(f"what came is no HTTP: {error}")
+            self._fail(f"what came is no HTTP: {error}" if not self._has_ended else self._why_too_short())
+
+    def _why_too_short(self) -> str:
+        if self._head is None:
+            return "the server closed the connection before it replied"
+        return "the server closed the connection before its reply was whole"
 
     def _fail(self, why: str) -> None:
         self._error = self._error or why

@@ -124,7 +124,8 @@ class ProxiedConnection:
         try:
             done: T = await self._doing
         except asyncio.CancelledError:
-            if self._closing is None:
+            ours = asyncio.current_task()
+            if self._closing is None or (ours is not None and ours.cancelling()):
                 raise
             raise Broken("given up") from None
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:

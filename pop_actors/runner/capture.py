@@ -41,10 +41,13 @@ class StageLog:
         self._pending = bytearray()
         self._room = LIMIT_BYTES
         self._dropped = 0
+        self._is_over = False
 
     def write(self, content: bytes) -> None:
         """Append; what is over the limit is counted and dropped."""
         with self._lock:
+            if self._is_over:
+                return
             kept = content[: self._room]
             self._room -= len(kept)
             self._dropped += len(content) - len(kept)
@@ -66,10 +69,16 @@ class StageLog:
                 self._dropped += len(self._pending)
             self._pending = bytearray()
 
+    def end(self) -> None:
+        """The run is over: what comes from now on is of no stage."""
+        with self._lock:
+            self.flush()
+            self._is_over = True
+
     def close(self) -> None:
         """The stage is over: say how much was dropped, if anything was."""
         with self._lock:
-            if self._dropped:
+            if self._dropped and not self._is_over:
                 self._pending += f"\n[truncated: {self._dropped} bytes dropped]\n".encode()
             self.flush()
             if self._descriptor >= 0:
@@ -97,6 +106,7 @@ class Capture:
         self.lock = threading.RLock()
         self._current: ContextVar[StageLog | None] = ContextVar("stage_log", default=None)
         self._at_work: set[StageLog] = set()
+        self._is_over = False
         _flush_before_forks(self)
 
     @contextlib.contextmanager
@@ -105,6 +115,8 @@ class Capture:
         log = StageLog(self.logs / f"{task}-{stage}.log", header, self.lock, opened)
         token = self._current.set(log)
         self._at_work.add(log)
+        if self._is_over:
+            log.end()
         try:
             yield
         finally:
@@ -139,6 +151,12 @@ class Capture:
         """Hand everything pending to the system."""
         for log in list(self._at_work):
             log.flush()
+
+    def end(self) -> None:
+        """The run is over: no stage's log is opened or written any more."""
+        self._is_over = True
+        for log in list(self._at_work):
+            log.end()
 
     def process_log_is_used(self) -> bool:
         """Whether anything went to process.log."""

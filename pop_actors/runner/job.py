@@ -1,6 +1,7 @@
 """The actor a job's process runs: which task starts when, what happens when one ends, and how the run ends.
 
-The main thread coordinates and does nothing else. Each attempt of a task has a thread, which posts its outcome here.
+The main thread coordinates and does nothing else. Each attempt of a task has a thread (`attempts.py`), which posts its
+outcome here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import random
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,20 @@ from pop_actors.core.job_spec import JobSpec, TaskEntry
 from pop_actors.core.messages import Stop
 from pop_actors.core.strict_json import parse
 from pop_actors.errors import Damaged
+from pop_actors.runner.attempts import AttemptBroke, AttemptEnded, Attempts, RetryDue
 from pop_actors.runner.capture import Capture
 from pop_actors.runner.clockwork import Clockwork
+from pop_actors.runner.directives import Directives
 from pop_actors.runner.event_stream import EventStream
 from pop_actors.runner.failures import Failure, backoff
-from pop_actors.runner.gates import control_of, gate_of
+from pop_actors.runner.gates import gate_of
 from pop_actors.runner.history import History, TaskPast, after, history_of
 from pop_actors.runner.room import Room
-from pop_actors.runner.run_code import change_of, code_of, code_with_added, question_about
+from pop_actors.runner.run_code import change_of, code_of, question_about
 from pop_actors.runner.run_state import RunState
 from pop_actors.runner.run_tasks import RunTasks
-from pop_actors.runner.task import Attempt
-from pop_actors.runner.task_modules import LOAD
-from pop_actors.runner.threads import TaskThreads
 from pop_actors.runner.workplace import Begin, Failed, Outcome, Succeeded, Workplace
+from pop_actors.runner.writes import Writes
 from pop_actors.storage import fault_points
 from pop_actors.storage.fault_points import reach
 from pop_actors.storage.files import drop_temporaries
@@ -46,33 +46,9 @@ from pop_actors.storage.moves import unlink_if_there
 from pop_actors.storage.process_log import PROCESS_LOG
 from pop_actors.storage.runner_pid import write_runner_pid
 from pop_actors.storage.task_code import CodeReader
-from pop_actors.storage.task_outputs import read_output
 
+LAST_WRITE_SECONDS = 2.0
 _log = logging.getLogger("pop_actors.runner")
-
-
-@dataclass(frozen=True, slots=True)
-class _AttemptEnded:
-    """Task thread → job."""
-
-    task: str
-    attempt: int
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class _AttemptBroke:
-    """Task thread → job: the runner itself failed there; so does the process."""
-
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
-class _RetryDue:
-    """Clockwork → job: the pause before this attempt is over."""
-
-    task: str
-    attempt: int
 
 
 class JobActor(ProcessActor):
@@ -84,16 +60,16 @@ class JobActor(ProcessActor):
         self._directory = JobDirectory(Path(self._spec.directory))
         self._tasks = RunTasks(self._spec, self._directory)
         self._state = RunState(self._spec.entries)
-        self._outputs: dict[str, Any] = {}
         self._process_log_is_known = False
         self._capture = Capture(self._directory.files("logs"))
+        self._writes = Writes()
         self._clockwork = Clockwork()
         self._suspending = threading.Event()
-        self._threads = TaskThreads()
         self._stream = EventStream(
             context.ref("status-writer"), self._spec.job_id, self._spec.run_id, context.epoch, self._clockwork
         )  # fmt: skip
         self._room = Room(self._suspending)
+        self._directives = Directives(self._tasks, self._directory, self._state, self._stream, self._room)
 
     def run(self) -> None:
         """The actor's life, with the process's output going to the job's logs."""
@@ -119,14 +95,14 @@ class JobActor(ProcessActor):
             return
         self._room.write(lambda: write_runner_pid(self._directory.runner_pid, os.getpid()))
         try:
-            self._have_added(*past.patches)
+            self._directives.have_added(*past.patches)
         except Damaged as error:
             self._end(e.JobFailed, reason="load", error=e.ErrorInfo(name="Damaged", message=str(error)))
             return
-        spec = self._spec
+        spec = self._tasks.spec
         if spec.resumed:
             self._tidy()
-        self._place = Workplace(
+        place = Workplace(
             spec,
             self._directory,
             self.context.epoch,
@@ -136,7 +112,9 @@ class JobActor(ProcessActor):
             self._capture,
             self._clockwork,
             self._suspending,
+            self._writes,
         )
+        self._attempts = Attempts(place, self._state, self.context.mailbox.put)
         history = self._begin(past)
         if history.held is not None:
             self._end(e.JobWaiting, reason="code", message=question_about(history.held))
@@ -146,15 +124,15 @@ class JobActor(ProcessActor):
 
     def on_receive(self, message: object) -> None:
         match message:
-            case _AttemptEnded(task, attempt, outcome):
+            case AttemptEnded(task, attempt, outcome):
                 self._attempt_ended(self._tasks.by_name[task], attempt, outcome)
                 self._go_on()
-            case _AttemptBroke(error):
+            case AttemptBroke(error):
                 raise error
-            case _RetryDue(task, attempt):
+            case RetryDue(task, attempt):
                 if self._state.is_pausing(task) and not self._suspending.is_set():
                     reach("runner.retry-due")
-                    self._start(self._tasks.by_name[task], Begin(attempt))
+                    self._attempts.start(self._tasks.by_name[task], Begin(attempt))
             case Stop(suspend=True):
                 self._suspending.set()
                 self._go_on()
@@ -179,39 +157,33 @@ class JobActor(ProcessActor):
     def _begin(self, history: History) -> History:
         """Note the start; and where the code is not what the run had before, say so before anything goes on with it."""
         reader = CodeReader(self._spec.root)
-        code = code_of(self._spec, self._directory, reader)
-        self._code = history.code or code
+        code = code_of(self._tasks.spec, self._directory, reader)
+        self._directives.code = history.code or code
         known = history.code is not None
         self._stream.note(e.JobStarted, pid=os.getpid(), resumed=history.started, code=None if known else code)
         reach("runner.started")
-        change = change_of(history, code, self._spec, reader)
+        change = change_of(history, code, self._tasks.spec, reader)
         if change is None:
             return history
-        self._code = code
+        self._directives.code = code
         self._stream.report(e.CodeChanged, **{name: getattr(change, name) for name in _TOLD_OF_A_CHANGE})
         reach("runner.code-changed")
         return after(history, change)
 
     def _take_up(self, history: History) -> None:
-        for entry in self._spec.entries:
+        for entry in self._tasks.entries:
             past = history.of(entry.name)
             if past.ended is not None:
                 self._has_ended(entry, past, past.ended)
-        self._skip_what_the_seed_says()
-        for entry in self._spec.entries:
+        self._directives.skip_what_the_seed_says()
+        for entry in self._tasks.entries:
             past = history.of(entry.name)
             if past.ended is not None and past.control is not None:
-                self._skip(past.control)
-        for entry in self._spec.entries:
+                self._directives.carry_out(past.control)
+        for entry in self._tasks.entries:
             past = history.of(entry.name)
             if past.ended is None and past.attempt and self._state.is_pending(entry.name):
                 self._resume(entry, past, history.timed_out)
-
-    def _skip_what_the_seed_says(self) -> None:
-        for name in self._spec.skip:
-            if self._state.is_pending(name):
-                self._state.is_skipped(name)
-                self._stream.note(e.TaskSkipped, task=name, reason="the seed says so")
 
     def _has_ended(self, entry: TaskEntry, past: TaskPast, end: e.TaskDone | e.TaskFailed | e.TaskSkipped) -> None:
         match end:
@@ -225,16 +197,16 @@ class JobActor(ProcessActor):
     def _resume(self, entry: TaskEntry, past: TaskPast, timed_out: e.StageStarted | None) -> None:
         failed = past.attempt_failed
         if failed is None and past.begins_anew:
-            self._start(entry, Begin(past.attempt + 1))
+            self._attempts.start(entry, Begin(past.attempt + 1))
             return
         if failed is None:
             overdue = timed_out if timed_out is not None and timed_out.task == entry.name else None
-            self._start(entry, Begin(past.attempt, is_new=False, overdue=overdue))
+            self._attempts.start(entry, Begin(past.attempt, is_new=False, overdue=overdue))
             return
         failure = Failure(failed.stage, failed.reason, failed.error)
         self._state.pauses(entry.name, past.attempt, Failed(failure, 0.0, 0))
         pause = max(0.0, seconds_of(failed.at) + failed.retry_in - time.time())
-        self._retry(entry.name, past.attempt + 1, min(pause, failed.retry_in))
+        self._attempts.start_later(entry.name, past.attempt + 1, min(pause, failed.retry_in))
 
     # What happens
 
@@ -248,91 +220,30 @@ class JobActor(ProcessActor):
                 self._end(e.JobSuspended)
         else:
             for entry in self._state.ready():
-                self._start(entry, Begin(1))
+                self._attempts.start(entry, Begin(1))
             if self._state.waits_for_nobody:
                 self._wait_or_get_stuck()
-
-    def _start(self, entry: TaskEntry, begin: Begin) -> None:
-        self._state.begins(entry.name)
-        if begin.is_new:
-            unlink_if_there(self._directory.task(entry.name).control)  # an earlier attempt's: it did not succeed
-        try:
-            upstream_outputs = self._upstream(entry)
-        except Damaged as error:
-            failure = Failure(LOAD, "load", e.ErrorInfo(name="Damaged", message=str(error)), final=True)
-            self.context.mailbox.put(_AttemptEnded(entry.name, begin.attempt, Failed(failure, 0.0, 0)))
-            return
-        attempt = Attempt(self._place, entry, begin, upstream_outputs)
-        self._threads.run(entry.name, lambda: self._run_attempt(attempt, entry.name, begin.attempt))
-
-    def _run_attempt(self, attempt: Attempt, task: str, number: int) -> None:
-        message: object
-        try:
-            message = _AttemptEnded(task, number, attempt.run())
-        except BaseException as error:  # noqa: BLE001  (raised again in the main thread, which ends the process)
-            message = _AttemptBroke(error)
-        self.context.mailbox.put(message)
-
-    def _upstream(self, entry: TaskEntry) -> dict[str, Any]:
-        """The final outputs of the tasks this one builds on. Damaged where one is not there any more."""
-        names = self._state.outputs_for(entry.name)
-        for name in names:
-            if name not in self._outputs:
-                self._outputs[name] = read_output(self._directory, name)
-        return {name: self._outputs[name] for name in names}
 
     def _attempt_ended(self, entry: TaskEntry, attempt: int, outcome: Outcome) -> None:
         self._announce_process_log(entry.name)
         match outcome:
             case Succeeded(output, milliseconds, refinements):
-                control = self._take_control(entry)
+                control = self._directives.take(entry)
                 self._state.succeeds(entry.name, gate_of(entry, control))
-                self._outputs[entry.name] = output
+                self._attempts.keep(entry.name, output)
                 self._settle(
                     e.TaskDone, task=entry.name, attempt=attempt, execution_time=milliseconds, refinements=refinements
                 )
                 reach("runner.task-confirmed")
                 if control is not None:
-                    self._skip(control)
-                    self._skip_what_the_seed_says()
+                    self._directives.carry_out(control)
+                    self._directives.skip_what_the_seed_says()
                 if self._state.is_gated(entry.name):
                     reach("runner.gate-reached")
             case Failed():
                 self._attempt_failed(entry, attempt, outcome)
             case _:
                 self._state.is_to_begin_later(entry.name)
-
-    def _take_control(self, entry: TaskEntry) -> e.ControlTaken | None:
-        """What the task wants done with the run, noted so that its end carries it to the disk."""
-        control = control_of(entry, self._directory.task(entry.name), self._state.states, self._tasks)
-        if control is not None:
-            if control.patch is not None:
-                control = control.model_copy(update={"code": self._add(control.patch)})
-            told = {name: getattr(control, name) for name in _TOLD_OF_CONTROL}
-            self._stream.note(e.ControlTaken, **told)
-            reach("runner.control-taken")
-        return control
-
-    def _have_added(self, *patches: e.Patch) -> None:
-        if patches:
-            self._tasks.add(*patches)
-            self._spec = self._spec.model_copy(update={"entries": self._tasks.entries, "code": None})
-            self._state.take_over(self._tasks.entries)
-
-    def _add(self, patch: e.Patch) -> e.Code:
-        """The tasks belong to the run from now on; none begins before the log has them. The run's code with theirs."""
-        self._room.write(lambda: self._tasks.make_folders(patch))
-        self._have_added(patch)
-        now = code_of(self._spec, self._directory, CodeReader(self._spec.root))
-        self._code = code_with_added(self._code, now)
-        return self._code
-
-    def _skip(self, control: e.ControlTaken) -> None:
-        for skip in control.skip:
-            if self._state.is_pending(skip.task):
-                self._state.is_skipped(skip.task)
-                reason = skip.reason or f"{control.task} says so"
-                self._stream.note(e.TaskSkipped, task=skip.task, reason=reason)
 
     def _attempt_failed(self, entry: TaskEntry, attempt: int, failed: Failed) -> None:
         failure = failed.failure
@@ -352,11 +263,7 @@ class JobActor(ProcessActor):
             retry_in=pause,
         )
         reach("runner.attempt-failed")
-        self._retry(entry.name, attempt + 1, pause)
-
-    def _retry(self, task: str, attempt: int, pause: float) -> None:
-        due = _RetryDue(task, attempt)
-        self._clockwork.at(time.monotonic() + pause, lambda: self.context.mailbox.put(due))
+        self._attempts.start_later(entry.name, attempt + 1, pause)
 
     def _settle(self, kind: type[e.Event], /, **fields: Any) -> None:
         """A task's end, on disk before anything builds on it; at the run's end it shares that one's barrier."""
@@ -401,8 +308,14 @@ class JobActor(ProcessActor):
         self._end(e.JobFailed, reason="exception", error=e.ErrorInfo(name="DependencyCycle", message=message))
 
     def _end(self, kind: type[e.Event], /, **fields: Any) -> None:
-        """The run's last event; after its barrier the directory may be elsewhere, so it is tidied before."""
+        """The run's last event; after its barrier the directory may be elsewhere, so it is tidied before. An attempt
+        that is under way still, where the job is stopped, writes nothing from here on that this event did not know."""
+        if not self._writes.end(LAST_WRITE_SECONDS):
+            _log.warning("a file is being written still, %g s after the run was to end", LAST_WRITE_SECONDS)
+        self._capture.end()
         self._capture.forget_unused_process_log()
+        for task in self._state.running():
+            self._announce_process_log(task)
         unlink_if_there(self._directory.runner_pid)
         reach("runner.before-end")
         self._stream.end(kind, **fields)
@@ -411,7 +324,6 @@ class JobActor(ProcessActor):
 
 
 _TOLD_OF_A_CHANGE = ("tasks", "files", "action", "code")
-_TOLD_OF_CONTROL = ("task", "patch", "code", "skip", "pauses", "message", "artifacts", "faults")
 
 
 def _task_failed(entry: TaskEntry, attempt: int, failed: Failed) -> dict[str, Any]:

@@ -79,6 +79,10 @@ class RunState:
     def runs_a_task(self) -> bool:
         return "running" in self._states.values()
 
+    def running(self) -> list[str]:
+        """The tasks an attempt of which is under way."""
+        return [task for task, state in self._states.items() if state == "running"]
+
     @property
     def is_over(self) -> bool:
         """Whether every task is through, or one has failed and no other is running."""

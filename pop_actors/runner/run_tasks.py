@@ -19,10 +19,10 @@ from pop_actors.storage.layout import JobDirectory
 
 
 class RunTasks:
-    """`entries` in the pipeline's order, `by_name` too."""
+    """`entries` in the pipeline's order, `by_name` too; `spec` is the run's, with these."""
 
     def __init__(self, spec: JobSpec, directory: JobDirectory) -> None:
-        self._spec = spec
+        self.spec = spec
         self._directory = directory
         self._patches: tuple[Patch, ...] = ()
         self.entries = spec.entries
@@ -37,11 +37,11 @@ class RunTasks:
             raise Damaged(f"{path}: cannot be read: {error.strerror}") from None
         except InvalidJson as error:
             raise Damaged(f"{path}: {error}") from None
-        return Plan(document, self._patches, self._spec.task_modules, self._spec.defaults)
+        return Plan(document, self._patches, self.spec.task_modules, self.spec.defaults)
 
     def refuse_missing_files(self, patch: Patch) -> None:
         """ControlInvalid where the file of a task that is to be added is not there any more."""
-        modules = self._spec.task_modules
+        modules = self.spec.task_modules
         files = [split_target(modules[entry.get("task", entry["name"])])[0] for entry in patch.add]
         faults = [
             f"/patch/add/{index}: its file is not there any more: {file}"
@@ -70,3 +70,4 @@ class RunTasks:
         self._patches = plan.patches
         self.entries = tuple(TaskEntry.model_validate(task.model_dump(include=wanted)) for task in tasks)
         self.by_name = {entry.name: entry for entry in self.entries}
+        self.spec = self.spec.model_copy(update={"entries": self.entries, "code": None})

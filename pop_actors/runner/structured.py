@@ -45,6 +45,10 @@ def parsed(content: str, response_format: Any) -> Any:
 def check(response_format: Any) -> None:
     """CallFailed bad_request for a schema that is none: found after the reply, it would have been paid for nothing."""
     if isinstance(response_format, Mapping):
+        if response_format.get("type") in ("json_object", "json_schema", "text"):  # as one provider has it on its wire
+            told = f"type {response_format['type']!r} is of no schema"
+            how = 'write "text", "json", or the JSON Schema itself'
+            raise CallFailed("bad_request", f"chat: response_format: {told}: {how}")
         from pop_actors.runner.json_schema import faults  # as in `parsed`
 
         try:

@@ -47,7 +47,7 @@ class Attempt:
         self._begin = begin
         self._upstream = upstream
         self._record = TaskRecord(place.directory, spec, entry, begin.attempt, list(upstream))
-        self._index = FileIndex(lambda kind, name: self._note(e.FileWritten, kind=kind, name=name))
+        self._index = FileIndex(lambda kind, name: self._note(e.FileWritten, kind=kind, name=name), place.writes)
         self._files = KeptFiles(place.directory, entry.name)
         self._room = Room(
             place.suspending,
@@ -69,6 +69,8 @@ class Attempt:
         try:
             self._room.write(lambda: self._record.open(fresh=fresh))
             self._checkpoint = self._room.write(lambda: Checkpoint(path, run_id, fresh=fresh))
+            if not fresh and not self._checkpoint.of_attempt(self._number):
+                self._room.write(self._record.forget_control)
         except Leaving:
             return Suspended()
         except OSError as error:
@@ -301,10 +303,13 @@ class Attempt:
     def _give_up(self, failure: Failure) -> Failed:
         last_output = None if self._progress.previous_stage == SEED else self._progress.output
         lines, path = self._checkpoint.lines, self._progress.path
+
+        def close() -> None:
+            with self._index.adding("logs", self._record.details):
+                self._record.close_badly(failure, lines, path, last_output)
+
         try:
-            self._index.add(
-                "logs", self._room.write(lambda: self._record.close_badly(failure, lines, path, last_output))
-            )
+            self._room.write(close)
             self._room.write(self._checkpoint.sync)
         except OSError as error:  # papers for people: what went wrong is in the job's log all the same
             self._log.error("what attempt %d leaves behind could not be written: %s", self._number, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -15,6 +15,7 @@ from pop_actors.runner.batch import run_batch
 from pop_actors.runner.clockwork import Deadline
 from pop_actors.runner.json_values import InvalidResult, plain
 from pop_actors.runner.room import Room
+from pop_actors.runner.writes import Writes
 from pop_actors.storage import disk
 from pop_actors.storage.files import readable_json, replace, write_all
 from pop_actors.storage.layout import JobDirectory
@@ -32,11 +33,19 @@ R = TypeVar("R")
 class FileIndex:
     """The files one task has written, each announced once, and listed for the checkpoint of the stage that wrote it."""
 
-    def __init__(self, announce: Callable[[str, str], None]) -> None:
+    def __init__(self, announce: Callable[[str, str], None], writes: Writes | None = None) -> None:
         self._announce = announce
+        self._writes = writes or Writes()
         self._known: set[tuple[str, str]] = set()
         self._new: list[list[str]] = []
         self._written: set[tuple[str, str]] = set()
+
+    @contextlib.contextmanager
+    def adding(self, kind: str, name: str) -> Iterator[None]:
+        """`add` what is written in here. Leaving where the run has ended; it does not end between the two."""
+        with self._writes.one():
+            yield
+            self.add(kind, name)
 
     def add(self, kind: str, name: str) -> None:
         """A file under files/{kind}/ is being written, perhaps not for the first time."""
@@ -103,9 +112,9 @@ class TaskIO:
 
         path = self._place("artifacts", DATABASE)
         self._room.write(lambda: disk.make_folder(path.parent), self._deadline)
-        connection = sqlite3.connect(path, timeout=DATABASE_WAIT_SECONDS, check_same_thread=False)
+        with self._index.adding("artifacts", DATABASE):
+            connection = sqlite3.connect(path, timeout=DATABASE_WAIT_SECONDS, check_same_thread=False)
         self._databases.append(connection)
-        self._index.add("artifacts", DATABASE)
         return connection
 
     def run_batch(
@@ -131,8 +140,13 @@ class TaskIO:
             raise ValueError(f'mode must be "replace" or "append", not {mode!r}')
         path = self._place(kind, name)
         data = _bytes_of(content, lines=mode == "append")
-        self._room.write(lambda: _put(path, data, mode), self._deadline)
-        self._index.add(kind, path.relative_to(self._job.files(kind)).as_posix())
+        listed_as = path.relative_to(self._job.files(kind)).as_posix()
+
+        def put() -> None:
+            with self._index.adding(kind, listed_as):
+                _put(path, data, mode)
+
+        self._room.write(put, self._deadline)
         return path
 
     def _read(self, kind: str, name: str, *, binary: bool) -> Any:

@@ -28,6 +28,8 @@ class TaskRecord:
         self.directory: TaskDirectory = job.task(entry.name)
         self._logs = job.files("logs")
         self._task = entry.name
+        self.details = f"{entry.name}-failure-details.json"
+        """What a failed attempt leaves under files/logs."""
         self._letter: dict[str, Any] = {
             "task": entry.name,
             "jobId": spec.job_id,
@@ -61,6 +63,13 @@ class TaskRecord:
             if aside is not None:
                 _log.warning("%s: was no file that can be read and written; it was put aside as %s", path, aside.name)
 
+    def forget_control(self) -> None:
+        """What an earlier attempt wanted done with the run, or a stage that was broken off, is of no account."""
+        with contextlib.suppress(FileNotFoundError):
+            if make_way(self.directory.control) is None:
+                disk.unlink(self.directory.control)
+            sync_directory(self.directory.path)  # this attempt's stages are not to be found with it after a power cut
+
     def close_well(self, output: Any, lines: Sequence[Line], path: Sequence[Trod]) -> None:
         """Write what a task that succeeded leaves behind; on disk when this returns, the checkpoint apart."""
         now = timestamp(time.time())
@@ -69,10 +78,9 @@ class TaskRecord:
         self._close("done", lines, path, now, None)
         sync_directory(self.directory.path)
 
-    def close_badly(self, failure: Failure, lines: Sequence[Line], path: Sequence[Trod], last_output: Any) -> str:
-        """Write what a failed attempt leaves behind; the name of its file of details under files/logs."""
+    def close_badly(self, failure: Failure, lines: Sequence[Line], path: Sequence[Trod], last_output: Any) -> None:
+        """Write what a failed attempt leaves behind, its file of details with it."""
         self._close("error", lines, path, timestamp(time.time()), failure)
-        name = f"{self._task}-failure-details.json"
         details = {
             "task": self._task,
             "attempt": self._letter["attempt"],
@@ -85,8 +93,7 @@ class TaskRecord:
             "at": timestamp(time.time()),
         }
         disk.make_folder(self._logs)
-        replace(self._logs / name, readable_json(details))
-        return name
+        replace(self._logs / self.details, readable_json(details))
 
     def _metadata(self) -> dict[str, Any]:
         return {key: self._letter[key] for key in ("jobId", "runId", "attempt")}

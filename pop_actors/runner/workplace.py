@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pop_actors.actors.process_actor import Ref
@@ -13,6 +13,7 @@ from pop_actors.runner.capture import Capture
 from pop_actors.runner.clockwork import Clockwork
 from pop_actors.runner.event_stream import EventStream
 from pop_actors.runner.failures import Failure
+from pop_actors.runner.writes import Writes
 from pop_actors.storage.layout import JobDirectory
 
 
@@ -42,7 +43,8 @@ Outcome = Succeeded | Failed | Suspended
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """What the attempts of a job's process share. `suspending` is set when no further stage is to start."""
+    """What the attempts of a job's process share. `suspending` is set when no further stage is to start; `writes` are
+    over when the run is."""
 
     spec: JobSpec
     directory: JobDirectory
@@ -53,6 +55,7 @@ class Workplace:
     capture: Capture
     clockwork: Clockwork
     suspending: threading.Event
+    writes: Writes = field(default_factory=Writes)
 
 
 @dataclass(frozen=True, slots=True)

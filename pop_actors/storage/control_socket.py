@@ -6,6 +6,7 @@ the path it took to `state/popd.sock.path`. Environment values are handed in.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -46,8 +47,16 @@ def take(state: Path, configured: str | None, runtime_dir: str | None, temporary
     if path == default:
         (state / POINTER).unlink(missing_ok=True)
     else:
-        files.replace(state / POINTER, os.fsencode(path) + b"\n")
+        _leave_word(state / POINTER, os.fsencode(path) + b"\n")
     return path
+
+
+def _leave_word(pointer: Path, word: bytes) -> None:
+    """A start on a full disk that changes nothing needs no room."""
+    with contextlib.suppress(OSError):
+        if pointer.read_bytes() == word:
+            return
+    files.replace(pointer, word)
 
 
 def _configured(configured: str) -> Path:

@@ -84,6 +84,7 @@ POINTS = (
     Point("scheduler.gate-deciding", NO_JOB, "gated"),
     Point("scheduler.gate-approved", NO_JOB, "gated"),
     Point("runner.code-changed", ALL, "edited"),
+    Point("runner.stage-done", LATER, "controlled"),
     Point("runner.control-taken", ALL, "controlled"),
     Point("runner.task-confirmed", LATER, "controlled"),
 )

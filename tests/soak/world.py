@@ -24,6 +24,8 @@ DEATH_SECONDS = 10.0  # on a busy machine; the kernel's part of it takes a milli
 STOP_SECONDS = 60.0
 MAX_RESTARTS = 5
 NO_DAEMON = 3
+ROOT = f"root-{'with-too-long-a-name-for-a-socket-in-it' * 2}"  # so that the socket's place is written down, too
+LAST_LINES = 40
 
 SETTINGS = """
 [http]
@@ -63,7 +65,7 @@ class World:
 
     def __init__(self, folder: Path, max_running: int) -> None:
         self.folder = folder
-        self.workspace = Workspace(folder / "root")
+        self.workspace = Workspace(folder / ROOT)
         self.traces = folder / "traces.jsonl"
         self.traces.touch()
         self.calls = folder / "provider.jsonl"
@@ -75,6 +77,7 @@ class World:
         self.faults: list[str] = []
         self.daemon: Daemon | None = None
         self._began = 0.0
+        self._log_began = 0
         self._ending: str | None = None
         self._max_running = max_running
         self._provider: subprocess.Popen[bytes] | None = None
@@ -122,6 +125,7 @@ class World:
         }
         self.daemon = Daemon(self.workspace, environment)
         self._began, self._ending = time.time(), None
+        self._log_began = self.daemon.log.stat().st_size if self.daemon.log.exists() else 0
         self.daemon.start()
 
     def family(self) -> list[Process]:
@@ -205,11 +209,19 @@ class World:
         how = self._ending or f"exit {code}"
         self.lives.append(Life(self.pid, self._began, time.time(), how))
         if self._ending is None:
-            self.faults.append(f"the daemon {self.pid} ended by itself with {code}")
+            self.faults.append(f"the daemon {self.pid} ended by itself with {code}{self._last_words()}")
         if self._ending == "stop" and code not in {0, -signal.SIGTERM}:  # which ends one that listens to none yet
-            self.faults.append(f"the daemon {self.pid} was stopped politely and exited with {code}")
+            self.faults.append(f"the daemon {self.pid} was stopped politely and exited with {code}{self._last_words()}")
         self._wait_for_the_rest()
         return True
+
+    def _last_words(self) -> str:
+        """The end of what this daemon has put into its log, its standard error with it."""
+        assert self.daemon is not None
+        with self.daemon.log.open("rb") as log:
+            log.seek(self._log_began)
+            lines = log.read().decode(errors="replace").splitlines()
+        return "; its log ends with" + "".join(f"\n      {line}" for line in lines[-LAST_LINES:])
 
     def _wait_for_the_rest(self) -> None:
         with contextlib.suppress(AssertionError):
@@ -228,7 +240,9 @@ class World:
         try:
             self.daemon.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self.faults.append(f"the daemon {self.pid} did not stop within {STOP_SECONDS} s after SIGTERM")
+            self.faults.append(
+                f"the daemon {self.pid} did not stop within {STOP_SECONDS} s after SIGTERM{self._last_words()}"
+            )
             self.kill_all()
             self.daemon.process.wait(DEATH_SECONDS)
         self.has_ended()

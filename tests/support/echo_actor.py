@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from multiprocessing.connection import Listener
 from typing import Any
 
 from pop_actors.actors.link import Question, RemoteRef
@@ -30,6 +31,15 @@ class _Blocked(io.StringIO):
 
     def flush(self) -> None:
         threading.Event().wait()
+
+
+class Stillborn:
+    """A worker's life that is over before it is told anything."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def _bootstrap(self, parent_sentinel: int) -> int:
+        return 7
 
 
 class Echo(ProcessActor):
@@ -121,6 +131,11 @@ class Echo(ProcessActor):
 
     def do_environment(self, order: Record) -> str | None:
         return os.environ.get(order.run_id)
+
+    def do_listen(self, _: Record) -> str:
+        """Where multiprocessing puts its sockets here."""
+        with Listener(family="AF_UNIX") as listener:
+            return str(listener.address)
 
     def do_sigterm_me(self, _: Record) -> str:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing.forkserver
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -200,6 +201,12 @@ def test_a_process_does_not_run_the_program_again(tmp_path: Path, monkeypatch: p
         world.start()
         assert world.ask("who")["epoch"] == 1
     assert not ran_again.exists()
+
+
+def test_what_multiprocessing_keeps_for_a_process_goes_with_the_daemons(world: World) -> None:
+    """A process that is killed tidies nothing up: its sockets lie where the daemon removes them."""
+    world.start()
+    assert Path(world.ask("listen")).parent == Path(multiprocessing.util.get_temp_dir())
 
 
 def test_actors_start_again_when_the_forkserver_was_killed(world: World) -> None:

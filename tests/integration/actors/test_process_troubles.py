@@ -21,7 +21,7 @@ from pop_actors.actors.process_child import ProcessChild, process
 from pop_actors.actors.process_host import Worker
 from pop_actors.errors import Refused
 from support.daemon import wait_until
-from support.echo_actor import do
+from support.echo_actor import Stillborn, do
 
 the_server: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
 
@@ -83,6 +83,20 @@ def test_a_host_stops_while_its_forkserver_hangs(world: World, frozen: int, monk
     stopped.join(SOON)
     assert not stopped.is_alive()
     assert ends(pid, SOON)
+
+
+def test_workers_that_cannot_live_are_started_more_and_more_seldom(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as fast as they die, with a warning for each; one that lives ends that."""
+    (idle,) = world.wait_idle(1)
+    with monkeypatch.context() as broken:
+        broken.setattr("pop_actors.actors.process_host.WorkerLife", Stillborn)
+        os.kill(idle, signal.SIGKILL)
+        wait_until(lambda: world.host._failures >= 3, SOON, "the third worker to die")
+    world.start()
+    assert world.ask("who")["address"] == "a"
+    assert world.host._failures == 0
 
 
 def test_a_forkserver_that_fails_takes_nobody_with_it(world: World) -> None:

@@ -265,6 +265,23 @@ def test_a_refusal_with_its_body_leaves_the_connection_to_the_next() -> None:
         assert server.opened == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (PLAIN[:-3], "closed the connection before its reply was whole"),
+        (OK + CHUNKED + chunks(BODY), "closed the connection before its reply was whole"),
+        (OK[:20], "closed the connection before it replied"),
+        (b"", "closed the connection before it replied"),
+        (b"HTTP/9 what\r\n\r\n", "what came is no HTTP"),
+    ],
+)
+def test_an_end_that_comes_too_soon_is_called_that(answer: bytes, why: str) -> None:
+    """And not taken for bytes that are no HTTP."""
+    failed = failure(answering(answer))
+    assert failed.code == "disconnected"
+    assert why in failed.message
+
+
 def test_a_cancelled_call_hangs_up_at_once() -> None:
     """The server hears it, and need not work on."""
     asked, left = threading.Event(), threading.Event()
@@ -285,6 +302,45 @@ def test_a_cancelled_call_hangs_up_at_once() -> None:
 
     with RawServer(hold) as server:
         with_provider(server.base_url, cancelled)
+
+
+def test_a_reply_that_nobody_waits_for_any_more_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is here whole at the very moment its call is cancelled: the next call gets its own."""
+    words = iter(["the first", "the second"])
+    calls: list[asyncio.Task[Any]] = []
+    received = H11Connection.data_received
+
+    def cancelled_as_it_comes(connection: H11Connection, data: bytes) -> None:
+        received(connection, data)
+        calls[-1].cancel()
+        monkeypatch.undo()
+
+    def serve(peer: Peer) -> None:
+        while peer.request() is not None:
+            body = BODY.replace(b"hello", next(words).encode())
+            peer.say(OK + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    async def use(provider: HttpProvider) -> str:
+        calls.append(asyncio.ensure_future(ask(provider)))
+        with pytest.raises(asyncio.CancelledError):
+            await calls[-1]
+        return str((await ask(provider)).content)
+
+    monkeypatch.setattr(H11Connection, "data_received", cancelled_as_it_comes)
+    with RawServer(serve) as server:
+        assert with_provider(server.base_url, use) == "the second"
+
+
+def test_what_a_stream_told_of_its_bill_is_kept_when_the_rest_cannot_be_unpacked() -> None:
+    """It was billed, whatever came behind it."""
+    bill = b'data: {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7}}\n\n'
+    press = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+    body = press.compress(bill + b": still here\n" * 100_000) + press.flush(zlib.Z_SYNC_FLUSH) + b"\xff" * 64
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n"
+    lost = failure(answering(head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)), stream="always")
+    assert (lost.code, lost.fate) == NONSENSE
+    assert lost.usage is not None
+    assert (lost.usage.input_tokens, lost.usage.output_tokens) == (5, 7)
 
 
 # What takes its time

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from pop_actors.core.chat import ChatRequest
+from pop_actors.providers.address import address_of
 from pop_actors.providers.catalogue import COMPATIBLE, VENDORS
 from pop_actors.providers.http_transport import Endpoint, HttpProvider, Streaming
+from pop_actors.providers.httpx_connection import proxied_line
 from pop_actors.providers.prices import Prices
 from pop_actors.providers.registry import WIRES
 from pop_actors.providers.types import AttemptFailed, ProviderReply
@@ -180,6 +182,28 @@ def test_a_cancelled_call_hangs_up_through_a_proxy(
             await call
         await asyncio.to_thread(proxy.wait_until_open, 0)
         await provider.close()
+
+    asyncio.run(go())
+
+
+def test_a_cancelled_call_is_cancelled_although_its_time_was_over_too(
+    environment: pytest.MonkeyPatch, server: ProviderServer, proxy: Proxy
+) -> None:
+    """Else it would be taken for one that failed, and be made again."""
+    environment.setenv("HTTP_PROXY", proxy.url)
+
+    async def go() -> None:
+        line = proxied_line(address_of(server.base_url), None, SECONDS)
+        assert line is not None
+        connection = await line.open(SECONDS)
+        body = b'{"model": "hole", "messages": [{"role": "user", "content": "hello"}]}'
+        call = asyncio.ensure_future(connection.post("/v1/chat/completions", [], body))
+        await asyncio.to_thread(server.wait_for_calls, 1)
+        connection.abort()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await connection.closed()
 
     asyncio.run(go())
 

@@ -13,6 +13,7 @@ from runner_world import NOTE, World
 from pop_actors.core.messages import Stop
 from pop_actors.core.stages import STAGES
 from pop_actors.errors import CallFailed
+from support.daemon import wait_until
 
 ONE = "def inference(ctx): return {'output': 'one'}"
 
@@ -365,3 +366,52 @@ def test_a_stop_ends_the_run_at_once(world: World) -> None:
         gate.write("go on")  # the thread that was left behind ends; what it reports is of no run any more
     assert world.events[-1]["type"] == "JobStopped"
     assert not world.directory.runner_pid.exists()
+
+
+STUBBORN = """
+import os, time
+
+def ingestion(ctx):
+    ctx.io.write_artifact("early.txt", "x")
+    os.write(1, b"from C code\\n")
+    return {{"output": {{}}}}
+
+def parsing(ctx):
+    while not os.path.exists({stopped!r}):
+        time.sleep(0.001)
+    try:
+        {act}
+    finally:
+        os.mkdir({acted!r})
+    return {{"output": {{}}}}
+"""
+ACTS = {
+    "writes": "ctx.io.write_artifact('late.txt', 'x')",
+    "appends": "ctx.io.write_log('late.txt', 'x', mode='append')",
+    "prints": "print('late')",
+    "opens a database": "ctx.io.get_db().execute('create table late (x)')",
+    "fails": "raise ValueError('late')",
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_what_lies_there_when_a_job_is_stopped_is_what_its_status_lists(world: World, act: str) -> None:
+    """An attempt that goes on until its process has ended puts no more files there, whatever it does."""
+    stopped, acted = world.root / "stopped", world.root / "acted"
+    world.task("a", STUBBORN.format(stopped=str(stopped), acted=str(acted), act=ACTS[act]), max_attempts=1)
+
+    def stop(event: Any) -> None:
+        if event.type == "StageStarted" and event.stage == "parsing":
+            world.mailbox.put(Stop())
+        if event.type == "JobStopped":
+            stopped.touch()
+            wait_until(acted.exists, 20, "the stage to do what it does")
+
+    world.status_writer.watch = stop
+    world.run()
+    world.mailbox.get(timeout=20)  # what the attempt came to; nobody takes it any more
+    assert world.events[-1]["type"] == "JobStopped"
+    kinds = ("artifacts", "logs", "tmp")
+    there = {kind: {path.name for path in world.directory.files(kind).glob("*")} for kind in kinds}
+    assert there == {kind: set(world.status["files"][kind]) for kind in kinds}
+    assert there == {"artifacts": {"early.txt"}, "logs": {"process.log"}, "tmp": set()}

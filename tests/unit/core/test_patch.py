@@ -203,3 +203,12 @@ def test_whatever_is_written_is_a_fault_or_a_plan_that_works(written: Any, state
     made = needs(plan.with_patch(patch))
     assert [name for name in made if name in CHAIN] == CHAIN
     assert all(made[name] == needs(plan)[name] for name in CHAIN if states[name] != "pending")
+
+
+@pytest.mark.parametrize("tasks", [[*CHAIN, "bind"], ["draw", "print"], []])
+def test_a_pipeline_json_that_has_other_tasks_than_its_run_takes_none(tasks: list[Any]) -> None:
+    """Somebody edited the run's own copy meanwhile: that is a fault like any other, and not the end of the process."""
+    patch, faults = read({"add": ["extra"]}, plan_of(tasks), WAITING)
+    assert patch is None
+    (fault,) = faults
+    assert "pipeline.json" in fault

@@ -171,6 +171,19 @@ def test_tasks_that_were_added_are_known_from_the_status(lost: set[int]) -> None
     assert fold_all(salvaged.events) == salvaged.document
 
 
+@pytest.mark.parametrize("lost", [{3, 4}, {3, 4, 5}, {4}, {5}, {3, 4, 5, 6}])
+def test_tasks_that_an_added_task_added_are_known_from_the_status(lost: set[int]) -> None:
+    """Also where the log does not know the one that added them, when it tells of its end."""
+    patch = e.Patch(task="x", insert_after="x", add=({"name": "z"},))
+    x_taken = e.ControlTaken(at=LATER, epoch=3, seq=5, task="x", patch=patch)
+    log = (*ADDED[:-1], x_taken, X_DONE)
+    known = known_status("j", json.loads(json.dumps(status(*log))))
+    found = [event for number, event in enumerate(log) if number not in lost]
+    salvaged = salvage(found, "j", Evidence(known, None, {"a": OUTPUT, "x": OUTPUT}))
+    assert states(salvaged.document) == {"a": "done", "x": "done", "z": "pending", "y": "pending", "b": "pending"}
+    assert fold_all(salvaged.events) == salvaged.document
+
+
 def test_tasks_added_in_a_run_whose_beginning_is_lost_belong_to_it() -> None:
     """Who added them is done in that run."""
     restarted = e.JobRestarted(at=LATER, run_id="pl-2", reset=("a", "b"), tasks=("a", "b"))

@@ -208,6 +208,28 @@ def test_a_job_at_a_gate_says_what_it_waits_for_until_it_is_decided() -> None:
         assert fold(ended, e.GateApproved(at="t04", task="a"))["state"] == ended["state"]
 
 
+@pytest.mark.parametrize(
+    "then",
+    [
+        e.TaskReleased(at="t04", task="a", seconds=1.0),
+        e.StageStarted(at="t04", task="a", stage="inference"),
+        e.AttemptFailed(at="t04", task="a", attempt=1, stage="inference", reason="timeout", error=ERROR, retry_in=1.0),
+        e.TaskDone(at="t04", task="a", attempt=1, execution_time=1.0),
+        e.TaskFailed(
+            at="t04", task="a", attempt=1, stage="inference", reason="exception", error=ERROR, execution_time=1.0
+        ),
+        e.JobStopped(at="t04"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_a_task_that_is_held_says_what_it_waits_for_until_it_goes_on(then: e.Event) -> None:
+    """However it goes on, and if only because its process was killed while it waited."""
+    before = [e.TaskStarted(at="t01", task="a", attempt=1), e.TaskHeld(at="t02", task="a", reason="budget")]
+    assert folded(*before)["tasks"]["a"]["waitsFor"] == {"reason": "budget", "since": "t02"}
+    assert "waitsFor" in folded(*before, e.StageFinished(at="t03", task="b", stage="inference"))["tasks"]["a"]
+    assert "waitsFor" not in folded(*before, then)["tasks"]["a"]
+
+
 def test_an_ended_process_takes_its_epoch_with_it() -> None:
     """Also where it died before it was heard of; the number is not given out again."""
     document = folded(e.ProcessDown(at="t01", cause="lost", ended=3))

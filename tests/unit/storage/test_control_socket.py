@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pop_actors.errors import SettingsError
+from pop_actors.storage import fault_points
 from pop_actors.storage.control_socket import LONGEST_PATH_BYTES, find, fits, take
 
 
@@ -49,6 +50,22 @@ def test_a_path_that_is_too_long_moves_to_a_private_folder(deep: Path, short: Pa
         assert stat.S_IMODE(chosen.parent.stat().st_mode) == 0o700
         assert find(deep) == chosen == take(deep, None, str(short), "/tmp")
     finally:
+        chosen.parent.rmdir()
+
+
+def test_a_full_disk_does_not_stop_a_start_that_changes_nothing(deep: Path, short: Path) -> None:
+    """The word that an earlier start left is good; only another path needs room for another word."""
+    chosen = take(deep, None, str(short), "/tmp")
+    full = deep / "full"
+    full.touch()
+    fault_points.arm(f"full-while={full}")
+    try:
+        assert take(deep, None, str(short), "/tmp") == chosen == find(deep)
+        with pytest.raises(OSError, match="No space left"):
+            take(deep, "/tmp/another.sock", None, "/tmp")
+        assert find(deep) == chosen
+    finally:
+        fault_points.arm(None)
         chosen.parent.rmdir()
 
 
