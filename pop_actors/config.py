@@ -336,7 +336,12 @@ def take_keys_out_of(environ: dict[str, str] | os._Environ[str], settings: Setti
     started from here on has it; their names."""
     places = credentials.variables(settings.gateway.providers).values()
     headers = {name for name in environ if _HEADERS.search(name)}
-    names = sorted({name for names in places for name in names} | {*credentials.PROVIDER_KEYS.values()} | headers)
+    names = sorted(
+        {name for names in places for name in names}
+        | {*credentials.PROVIDER_KEYS.values()}
+        | headers
+        | {credentials.FOLDER}
+    )
     for name in names:
         environ.pop(name, None)
     return names

@@ -26,6 +26,7 @@ PROVIDER_KEYS = MappingProxyType(
         "claude-code": "ANTHROPIC_API_KEY",
     }
 )
+FOLDER = "CREDENTIALS_DIRECTORY"  # the variable by which systemd says where they are
 MOST_BYTES = 4096
 
 
@@ -83,7 +84,7 @@ def _together(looked_for: Sequence[ApiKey | str]) -> ProviderKeys:
 def _from_environment(variable: str, environ: Mapping[str, str]) -> ApiKey | str:
     """The key, or why there is none."""
     value = environ.get(variable, "").strip()
-    folder = environ.get("CREDENTIALS_DIRECTORY")
+    folder = environ.get(FOLDER)
     if not value and folder:
         try:
             value = _content(Path(folder) / variable)

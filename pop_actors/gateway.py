@@ -25,7 +25,7 @@ from pop_actors.config import GatewaySettings, PriceSettings, ProviderSettings, 
 from pop_actors.core.api_keys import ApiKey, ProviderKeys
 from pop_actors.core.ids import is_job_id
 from pop_actors.core.job_spec import LlmOverride
-from pop_actors.core.messages import Chat
+from pop_actors.core.messages import Chat, Withdraw
 from pop_actors.core.observations import Feed, Listener
 from pop_actors.errors import CallFailed
 from pop_actors.runner.clockwork import Clockwork, Deadline
@@ -122,7 +122,7 @@ class EmbeddedGateway:
         return found
 
     def budgets(self) -> list[dict[str, Any]]:
-        """The daily budgets: {scope, name, limitUsd, spentUsd, state, resetsAt}."""
+        """The daily budgets: {scope, name, limitUsd, spentUsd, state, resetsAt, waiting}."""
         found: list[dict[str, Any]] = self._run(self._gateway.budgets)
         return found
 
@@ -136,6 +136,10 @@ class EmbeddedGateway:
         answer: Future[dict[str, Any]] = Future()
         self._loop.call(partial(self._gateway.ask, chat, answer))
         return answer
+
+    def withdraw(self, withdrawn: Withdraw) -> None:
+        """End a call nobody waits for any more."""
+        self._loop.call(partial(self._gateway.withdraw, withdrawn.job_id, withdrawn.ask))
 
     def close(self) -> None:
         """End every call, write what was paid, let go of the folder. A second call does nothing."""
@@ -173,7 +177,9 @@ class _Here:
         self._gateway = gateway
 
     def tell(self, message: object) -> None:
-        self.request(message)
+        assert isinstance(message, Withdraw)
+        with contextlib.suppress(RuntimeError):  # it is closed: nothing is under way
+            self._gateway.withdraw(message)
 
     def request(self, message: object) -> Future[Any]:
         assert isinstance(message, Chat)

@@ -164,6 +164,7 @@ class Metrics:
                 seen.scope, "spent" if seen.share >= 1 else "warned"
             ).inc(),
             o.CallEnded: self._call_ended,
+            o.ModelKnown: self._model_known,
             o.CircuitChanged: self._circuit_changed,
             o.LimitSet: self._limit_set,
             o.ModeChanged: self._mode_changed,
@@ -212,7 +213,7 @@ class Metrics:
         model = self._models(seen.model)
         self._requests.labels(seen.provider, model, seen.outcome).inc()
         self._request_seconds.labels(seen.provider, model).observe(seen.seconds)
-        self._gen_ai.call_ended(seen, model)
+        self._gen_ai.call_ended(seen, model, self._models(seen.wrote) if seen.wrote else "")
         kinds = {
             "input": seen.input_tokens,
             "output": seen.output_tokens,
@@ -227,6 +228,10 @@ class Metrics:
             self._cost.labels(seen.provider, model).inc(seen.cost_usd)
         if seen.cost_usd is None and (seen.input_tokens or seen.output_tokens):
             self._unknown_prices.labels(seen.provider, model).inc()
+
+    def _model_known(self, seen: o.ModelKnown) -> None:
+        """Its circuit is shown before anything has happened to it."""
+        self._circuit.labels(seen.provider, self._models(seen.model))
 
     def _circuit_changed(self, seen: o.CircuitChanged) -> None:
         self._circuit.labels(seen.provider, self._models(seen.model)).set(seen.open)

@@ -68,8 +68,9 @@ class Model:
         closed = self.circuit.wait(now)
         if closed.seconds > 0:
             return closed
-        if not self.concurrency.has_room:
-            return Wait(math.inf, f"places at the model, which takes {self.concurrency.allowed:g} at once now")
+        # a probe needs no place: one that is never answered must not keep the next from going
+        if not self.concurrency.has_room and self.circuit.state == "closed":
+            return Wait(math.inf, f"a place at the model, which takes {self.concurrency.allowed:g} at once now")
         return max(self.limiter.wait(now, tokens), self.learned.wait(now, tokens), key=_seconds)
 
     def end(self, gone: Pass, outcome: Outcome, now: float) -> None:

@@ -64,11 +64,17 @@ class Circuit:
         if self.state == "closed":
             return FREE
         if self.state == "open":
-            why = "the circuit is open after failures" if self.failing else "the provider asked for a pause"
+            why = (
+                "the end of its circuit's rest after failures"
+                if self.failing
+                else "the end of a pause the provider asked for"
+            )
             return Wait(self._until - now, why) if now < self._until else FREE
         if self._probe_at is None or now >= self._probe_at + PROBE_PATIENCE_SECONDS:
             return FREE
-        return Wait(self._probe_at + PROBE_PATIENCE_SECONDS - now, "one request tries whether it answers again")
+        return Wait(
+            self._probe_at + PROBE_PATIENCE_SECONDS - now, "the one request that tries whether the model answers again"
+        )
 
     def take(self, now: float) -> bool:
         """A request goes; call it only when `wait` is over. Whether it is a probe."""

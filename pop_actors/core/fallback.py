@@ -99,6 +99,14 @@ def share_of(remaining: float, left: int) -> float:
     return remaining / (left + 1)
 
 
+def name_all(failure: CallFailed, before: list[dict[str, str]]) -> None:
+    """The last failure says whom else was asked in vain, and why: {provider, model, code, message} of each."""
+    if before:
+        failure.details["before"] = before
+        failure.message = f"{failure.message}; before that, {'; '.join(one['message'] for one in before)}"
+        failure.args = (failure.message,)
+
+
 def chain(first: Choice, fallback: Sequence[Choice]) -> tuple[Choice, ...]:
     """The choices in order, each once."""
     return tuple(dict.fromkeys((first, *fallback)))

@@ -57,7 +57,7 @@ class LearnedLimits:
                 level = self._levels.get(kind)
                 seconds = 0.0 if level is None else level.wait(now, amount, taken)
                 if seconds > longest.seconds:
-                    longest = Wait(seconds, f"the {kind.replace('_', ' ')} it says it has left")
+                    longest = Wait(seconds, f"the {kind.replace('_', ' ')} the provider says are left")
         return longest
 
     def limits(self) -> dict[str, float]:

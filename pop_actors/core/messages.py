@@ -32,7 +32,8 @@ class Chat:
     after whatever crashed, gets the same reply and is not bought again. `request` is the document of a
     `core.chat.ChatRequest`; `timeout` (s) bounds waiting, attempts and body together. The rest says how it is bought,
     and is no part of what it is: `fallback` names who is asked next (`provider:model`), `budget_usd` what the job may
-    spend, all its runs together.
+    spend, all its runs together; `configured` which parts of the request (as temperature) come from a configuration and
+    not from the call itself; `ask` is what `Withdraw` calls this asking.
     """
 
     job_id: str
@@ -49,6 +50,17 @@ class Chat:
     priority: int = 0
     budget_usd: float | None = None
     fallback: tuple[str, ...] = ()
+    configured: tuple[str, ...] = ()
+    ask: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Job → gateway: whoever made that `ask` does not want its answer any more. What nobody else waits for is ended,
+    its connection with it, unless its reply is here already."""
+
+    job_id: str
+    ask: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,8 @@ class BudgetReached:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """An admitted chat ended. `outcome`: ok, or a code of `CallFailed`. Tokens 0 and cost None: none is known."""
+    """An admitted chat ended. `outcome`: ok, or a code of `CallFailed`. Tokens 0 and cost None: none is known.
+    `finish_reason` as a reply's, and `wrote` the model that made it, as far as the provider tells; empty: nobody."""
 
     job_id: str
     provider: str
@@ -192,6 +193,16 @@ class CallEnded:
     cache_write_tokens: int = 0
     retries: int = 0
     place: CallPlace | None = None
+    finish_reason: str = ""
+    wrote: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelKnown:
+    """A model may be asked: that of a provider where nobody names one, or another that is asked for the first time."""
+
+    provider: str
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +232,7 @@ class ModeChanged:
 Observation = (
     JobChanged | SeedSeen | SeedClaimed | SeedTurnedDown | SeedIgnored | FirstStage | JobFinished | StatusWritten
     | ActorRestarted | ActorUp | CallQueued | CallAdmitted | CallRetried | CallReplayed | CallEnded | CircuitChanged
-    | LimitSet | ModeChanged | JobOverLimit | CallFellBack | BudgetReached
+    | LimitSet | ModelKnown | ModeChanged | JobOverLimit | CallFellBack | BudgetReached
 )  # fmt: skip
 Listener = Callable[[Observation], None]
 

@@ -72,10 +72,11 @@ def _parsed(document: dict[str, Any], usage: Usage) -> Parsed:
     blocks = objects(document["content"])
     finish = _FINISH.get(text(document.get("stop_reason")), "other")
     content = "".join(text(block.get("text")) for block in blocks if block.get("type") == "text")
-    calls = tuple(_calls(blocks, text(document.get("model"))))
+    model = text(document.get("model"))
+    calls = tuple(_calls(blocks, model))
     # what was said before a refusal is not to be used
     if (content or calls) and finish != "content_filter":
-        return Parsed(content, usage, finish, calls)
+        return Parsed(content, usage, finish, calls, model)
     raise without_text(finish, text(table(document.get("stop_details")).get("explanation")))
 
 

@@ -43,7 +43,7 @@ def _read(document: dict[str, Any]) -> Parsed:
             raise _in_reply(document)
         candidates = objects(document.get("candidates"))
         if candidates:
-            return _parsed(candidates[0], usage or Usage())
+            return _parsed(candidates[0], usage or Usage(), text(document.get("modelVersion")))
         reason = text(table(document.get("promptFeedback")).get("blockReason"))
         raise without_text("content_filter", reason) if reason else bad_reply("it has no candidates")
     except AttemptFailed as failure:
@@ -51,7 +51,7 @@ def _read(document: dict[str, Any]) -> Parsed:
         raise
 
 
-def _parsed(candidate: dict[str, Any], usage: Usage) -> Parsed:
+def _parsed(candidate: dict[str, Any], usage: Usage, model: str) -> Parsed:
     parts = objects(table(candidate.get("content")).get("parts"))
     calls = tuple(_calls(parts))
     content = "".join(text(part.get("text")) for part in parts if not part.get("thought"))
@@ -60,7 +60,7 @@ def _parsed(candidate: dict[str, Any], usage: Usage) -> Parsed:
     if finish == "stop" and calls:
         finish = "tool_calls"
     if content or calls:
-        return Parsed(content, usage, finish, calls)
+        return Parsed(content, usage, finish, calls, model)
     if finish == "other" and reason:
         raise bad_reply(f"it has no text, and ended with {reason[:100]}")
     raise without_text(finish, reason if finish == "content_filter" else "")
@@ -151,6 +151,7 @@ class ContentStream:
         self._finish = ""
         self._feedback: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
+        self._model = ""
 
     def feed(self, event: ServerEvent) -> None:
         if self.done:
@@ -158,6 +159,7 @@ class ContentStream:
         chunk = document_of(event.data, "an event of the stream")
         self._usage |= table(chunk.get("usageMetadata"))
         self._feedback |= table(chunk.get("promptFeedback"))
+        self._model = self._model or text(chunk.get("modelVersion"))
         if chunk.get("error"):
             failure = _in_reply(chunk)
             failure.usage = self.usage()
@@ -187,7 +189,7 @@ class ContentStream:
             raise cut_stream(self.usage())
         candidate = {"content": {"parts": self._parts}, "finishReason": self._finish}
         whole = {"candidates": [candidate] if self._finish else [], "promptFeedback": self._feedback}
-        return _read({**whole, "usageMetadata": self._usage or None})
+        return _read({**whole, "usageMetadata": self._usage or None, "modelVersion": self._model})
 
 
 def open_stream() -> StreamParser:

@@ -77,7 +77,13 @@ class HttpProvider:
             raise
         cost = self._cost(model, parsed.usage)
         return ProviderReply(
-            parsed.content, parsed.usage, parsed.finish_reason, cost, parsed.tool_calls, exchange.rate_news
+            parsed.content,
+            parsed.usage,
+            parsed.finish_reason,
+            cost,
+            parsed.tool_calls,
+            exchange.rate_news,
+            parsed.model,
         )
 
     async def close(self) -> None:

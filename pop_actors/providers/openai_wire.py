@@ -127,13 +127,13 @@ def _read(document: dict[str, Any]) -> Parsed:
         ending = str(choice.get("finish_reason"))
         if ending in _BROKE_OFF:
             raise failures.broken_off(ending)
-        return _parsed(message, _FINISH.get(ending, "other"), usage or Usage())
+        return _parsed(message, _FINISH.get(ending, "other"), usage or Usage(), text(document.get("model")))
     except AttemptFailed as failure:
         failure.usage = usage
         raise
 
 
-def _parsed(message: dict[str, Any], finish: FinishReason, usage: Usage) -> Parsed:
+def _parsed(message: dict[str, Any], finish: FinishReason, usage: Usage, model: str) -> Parsed:
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(text(part.get("text")) for part in objects(content))
@@ -141,7 +141,7 @@ def _parsed(message: dict[str, Any], finish: FinishReason, usage: Usage) -> Pars
         raise bad_reply(f"its content is {type(content).__name__}, not text")
     calls = _tool_calls(message) if finish != "length" else ()  # cut off, their arguments are no JSON
     if content or calls:
-        return Parsed(content or "", usage, finish, calls)
+        return Parsed(content or "", usage, finish, calls, model)
     raise without_text(finish, text(message.get("refusal")))
 
 
@@ -197,6 +197,7 @@ class ChatStream:
         self._calls: dict[int, dict[str, Any]] = {}
         self._finish: Any = None
         self._usage: Any = None
+        self._model: Any = None
         self._chunks = 0
 
     def feed(self, event: ServerEvent) -> None:
@@ -209,6 +210,7 @@ class ChatStream:
         if chunk.get("error"):
             raise failures.in_reply(chunk["error"])
         self._chunks += 1
+        self._model = self._model or chunk.get("model")
         self._usage = chunk["usage"] if isinstance(chunk.get("usage"), dict) else self._usage
         for choice in objects(chunk.get("choices"))[:1]:
             self._finish = choice.get("finish_reason") or self._finish
@@ -247,7 +249,7 @@ class ChatStream:
             tool_call(call["id"], call["name"], "".join(call["arguments"])) for _, call in sorted(self._calls.items())
         ]
         choices = [{"message": {**whole, "tool_calls": calls}, "finish_reason": self._finish}] if self._chunks else []
-        return _read({"choices": choices, "usage": self._usage})
+        return _read({"choices": choices, "usage": self._usage, "model": self._model})
 
 
 def cut_stream(usage: Usage | None) -> AttemptFailed:

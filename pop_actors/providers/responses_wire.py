@@ -143,7 +143,7 @@ def _parsed(document: dict[str, Any], usage: Usage) -> Parsed:
     refusal = "".join(text(part.get("refusal")) for part in parts if part.get("type") == "refusal")
     finish = _finish(document, has_calls=bool(calls))
     if content or calls:
-        return Parsed(content, usage, finish, calls)
+        return Parsed(content, usage, finish, calls, text(document.get("model")))
     raise without_text(finish, refusal)
 
 

@@ -22,7 +22,7 @@ from pop_actors.providers.catalogue import Vendor
 @dataclass(frozen=True, slots=True)
 class ProviderReply:
     """A completion as bought. `cost_usd` is None where the price is unknown. `rate_news`: what its headers say of
-    limits."""
+    limits; `model`: who wrote it, as far as the provider tells."""
 
     content: str
     usage: Usage
@@ -30,6 +30,7 @@ class ProviderReply:
     cost_usd: float | None
     tool_calls: tuple[ToolCall, ...] = ()
     rate_news: RateNews | None = None
+    model: str = ""
 
 
 class AttemptFailed(CallFailed):
@@ -83,12 +84,13 @@ class WireRequest:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A reply as read: with text, or with tool calls, or both."""
+    """A reply as read: with text, or with tool calls, or both. `model`: who wrote it, where that is told."""
 
     content: str
     usage: Usage
     finish_reason: FinishReason
     tool_calls: tuple[ToolCall, ...] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,15 @@ corrected once.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pop_actors.errors import Refused, Unavailable
-from pop_actors.runner.llm_call import Asked, Call, Caller, Reply, request_of
+from pop_actors.runner.llm_call import Call, Caller, Reply, Terms
 from pop_actors.runner.llm_choice import Choice, settle
+from pop_actors.runner.llm_request import Asked, request_of, seconds_of
 from pop_actors.runner.structured import Misfit, check
 
 ResponseFormat = Literal["text", "json"] | Mapping[str, Any]
@@ -81,11 +83,13 @@ class Llm:
         choice = settle((wish, *self._caller.levels), self._caller.override)
         request = request_of(choice, asked)
         check(asked.response_format)
-        seconds = min(timeout or self._caller.request_timeout, self._caller.deadline.remaining)
-        return Call(self._caller, request, choice.fallback or (), asked.response_format, seconds)
+        seconds = min(seconds_of(timeout, self._caller.request_timeout), self._caller.deadline.remaining)
+        return Call(
+            self._caller, request, Terms(choice.fallback or (), wish.left_open(choice)), asked.response_format, seconds
+        )
 
     def _complete(self, call: Call) -> Reply:
-        with self._caller.room.wait(self._caller.deadline) as wait:
+        with contextlib.closing(call), self._caller.room.wait(self._caller.deadline) as wait:
             while True:
                 try:
                     document = call.send().result(call.patience)
@@ -101,7 +105,7 @@ class Llm:
     async def _acomplete(self, call: Call) -> Reply:
         import asyncio  # an async stage has loaded it
 
-        with self._caller.room.wait(self._caller.deadline) as wait:
+        with contextlib.closing(call), self._caller.room.wait(self._caller.deadline) as wait:
             while True:
                 try:
                     document = await asyncio.wait_for(asyncio.wrap_future(call.send()), call.patience)

@@ -6,7 +6,9 @@ whatever order, find their own replies again after a crash.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -15,16 +17,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
-from pydantic import ValidationError
 
 from pop_actors.actors.process_actor import Ref
-from pop_actors.core.chat import ChatReply, ChatRequest
+from pop_actors.core.chat import ChatReply
 from pop_actors.core.job_spec import LlmOverride
-from pop_actors.core.messages import Chat
+from pop_actors.core.messages import Chat, Withdraw
 from pop_actors.errors import BUDGET_PAUSED, DISK_FULL, CallFailed, Refused, Unavailable
 from pop_actors.runner.clockwork import Deadline
 from pop_actors.runner.context import Fields
 from pop_actors.runner.llm_choice import Choice
+from pop_actors.runner.llm_request import no_json
 from pop_actors.runner.room import Room
 from pop_actors.runner.structured import Misfit, parsed, repair_of
 from pop_actors.storage.fault_points import reach
@@ -116,6 +118,14 @@ class Caller:
     ordinals: Ordinals = field(default_factory=Ordinals)
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a call is bought, beside who pays: `fallback` and `configured` as a Chat's."""
+
+    fallback: tuple[str, ...] = ()
+    configured: tuple[str, ...] = ()
+
+
 class Call:
     """One call on its way: the message that may be sent again, and what its answer means."""
 
@@ -123,14 +133,20 @@ class Call:
         self,
         caller: Caller,
         request: dict[str, Any],
-        fallback: tuple[str, ...],
+        terms: Terms,
         response_format: Any,
         seconds: float,
     ) -> None:
         self._caller = caller
+        self._terms = terms
         self._format = response_format
-        self._ticket = caller.ordinals.take(request)
+        try:
+            self._ticket = caller.ordinals.take(request)
+        except orjson.JSONEncodeError:
+            raise no_json(request) from None
+        self._is_numbered = True
         self._seconds = seconds
+        self._answer: Future[Any] | None = None
         self.begin_again()
         self._message = Chat(
             caller.job_id,
@@ -146,7 +162,9 @@ class Call:
             caller.purse.pipeline,
             caller.purse.priority,
             caller.purse.budget_usd,
-            fallback,
+            terms.fallback,
+            terms.configured,
+            ask=os.urandom(8).hex(),
         )
 
     def begin_again(self) -> None:
@@ -166,9 +184,23 @@ class Call:
 
     def send(self) -> Future[Any]:
         reach("runner.before-call")
-        answer = self._caller.gateway.request(self._message)
+        self._answer = answer = self._caller.gateway.request(self._message)
         reach("runner.asked")
         return answer
+
+    def close(self) -> None:
+        """Its stage goes on, with its answer or without: what is still on its way is ended, and its number is free."""
+        answer = self._answer
+        if answer is None or (answer.done() and not answer.cancelled()):
+            return
+        with contextlib.suppress(Unavailable):  # nobody is there to buy it, either
+            self._caller.gateway.tell(Withdraw(self._message.job_id, self._message.ask))
+        self._give_back_number()
+
+    def _give_back_number(self) -> None:
+        if self._is_numbered:
+            self._is_numbered = False
+            self._caller.ordinals.give_back(self._ticket)
 
     def pause_after(self, error: Exception) -> float:
         """Seconds until it is sent again. Raises where the error ends the call."""
@@ -177,7 +209,7 @@ class Call:
         if isinstance(error, Unavailable) and time.monotonic() < self._until:
             return ASK_AGAIN_SECONDS
         if not (isinstance(error, Refused) and _was_billed(error)):
-            self._caller.ordinals.give_back(self._ticket)
+            self._give_back_number()
         if isinstance(error, Refused):
             raise CallFailed(error.code, error.message, error.details) from None
         raise CallFailed("timeout", f"no reply within {self._message.timeout:g} s") from None
@@ -228,44 +260,8 @@ class Call:
         seconds = min(self._until - time.monotonic(), self._caller.deadline.remaining)
         if request is None or seconds <= 0:
             raise misfit
-        return Call(self._caller, request, self._message.fallback, self._format, seconds)
+        return Call(self._caller, request, self._terms, self._format, seconds)
 
 
 def _was_billed(failure: Refused) -> bool:
     return failure.code in BILLED_CODES or failure.details.get("billed") is True
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a stage asks, as it said it; nothing is checked yet."""
-
-    messages: Any
-    response_format: Any
-    stop: Any
-    tools: Any
-    tool_choice: Any
-
-
-def request_of(choice: Choice, asked: Asked) -> dict[str, Any]:
-    """The document of a `ChatRequest`. CallFailed bad_request, naming the place."""
-    try:
-        return ChatRequest.model_validate(
-            {
-                "messages": [{"role": "user", "content": asked.messages}]
-                if isinstance(asked.messages, str)
-                else asked.messages,
-                "provider": choice.provider,
-                "model": choice.model,
-                "temperature": choice.temperature,
-                "max_tokens": choice.max_tokens,
-                "response_format": asked.response_format,
-                "stop": [asked.stop] if isinstance(asked.stop, str) else asked.stop,
-                "reasoning_effort": choice.reasoning_effort,
-                "tools": asked.tools,
-                "tool_choice": asked.tool_choice,
-            }
-        ).document()
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise CallFailed("bad_request", f"chat: {where}: {fault['msg']}") from None

@@ -22,6 +22,14 @@ class Choice:
     reasoning_effort: str | None = None
     fallback: tuple[str, ...] | None = None
 
+    def left_open(self, settled: Choice) -> tuple[str, ...]:
+        """The parameters it does not ask for itself, and that the settled choice has from a weaker level."""
+        return tuple(
+            name
+            for name in ("temperature", "max_tokens", "reasoning_effort")
+            if getattr(self, name) is None and getattr(settled, name) is not None
+        )
+
 
 def choice_of_config(config: Mapping[str, Any]) -> Choice:
     """What a task's config says of calls; what is not of the right type is left out."""

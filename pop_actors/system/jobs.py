@@ -34,7 +34,7 @@ from pop_actors.storage.layout import Workspace
 from pop_actors.system import messages as m
 from pop_actors.system.board import Board
 from pop_actors.system.crash_streaks import CrashStreaks
-from pop_actors.system.gateway.messages import JobGone
+from pop_actors.system.gateway.messages import JobGone, JobStopped
 from pop_actors.system.job_limits import limits_of
 from pop_actors.system.job_watch import JobWatch, OverLimit
 from pop_actors.system.notes import Notes
@@ -111,6 +111,7 @@ class Jobs(Supervisor):
         self._doomed: dict[str, e.ErrorInfo] = {}
         self._noted: dict[str, Future[Any]] = {}
         self._ending: set[str] = set()
+        self._stopping: set[str] = set()  # of those, the ones that are not to go on later
         self._failing: set[str] = set()
         self._is_looking = False
         self._orders: dict[type, Callable[[Any], None]] = {
@@ -193,6 +194,8 @@ class Jobs(Supervisor):
     def _end_job(self, message: m.EndJob) -> None:
         child = self.running(message.job_id)
         self._ending.add(message.job_id)
+        if not message.suspend:
+            self._stopping.add(message.job_id)
         self._end(message.job_id, Stop(suspend=message.suspend))
         if isinstance(child, ProcessChild) and not message.suspend:
             self._timers.after(STOP_SECONDS, lambda: _end_by_force(child))
@@ -213,6 +216,9 @@ class Jobs(Supervisor):
         """Its run is over, as far as processes go."""
         self._noted.pop(job_id, None)
         self._ending.discard(job_id)
+        if job_id in self._stopping:
+            self._stopping.remove(job_id)
+            self._tell(self._gateway, JobStopped(job_id))
         self._streaks.forget(job_id)
 
     # What becomes of them

@@ -11,7 +11,7 @@ from pop_actors.core.observations import CallEnded
 from pop_actors.telemetry.gen_ai import CHAT, DURATION_BUCKETS, TOKEN_BUCKETS, error_type, provider_name
 from pop_actors.telemetry.labelled import Labelled
 
-_WHO = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+_WHO = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model")
 
 
 class GenAiMetrics:
@@ -37,9 +37,9 @@ class GenAiMetrics:
             )
         )
 
-    def call_ended(self, seen: CallEnded, model: str) -> None:
-        """`model` is the name to count under: names are bounded elsewhere."""
-        who = (CHAT, provider_name(seen.provider), model)
+    def call_ended(self, seen: CallEnded, model: str, wrote: str) -> None:
+        """`model` and `wrote` are the names to count under: names are bounded elsewhere."""
+        who = (CHAT, provider_name(seen.provider), model, wrote)
         self._seconds.labels(*who, error_type(seen.outcome)).observe(seen.seconds)
         if seen.input_tokens or seen.output_tokens:
             self._tokens.labels(*who, "input").observe(seen.input_tokens)

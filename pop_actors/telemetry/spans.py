@@ -20,7 +20,8 @@ from pop_actors.telemetry.gen_ai import CHAT, error_type, provider_name
 
 _RUN_BEGAN = re.compile(r"pl-(\d{4}-\d\d-\d\dT\d\d)-(\d\d)-(\d\d)-(\d{3})Z-")
 
-_Said = dict[str, str | int | float | bool]
+_Value = str | int | float | bool | tuple[str, ...]
+_Said = dict[str, _Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Span:
     name: str
     begin: float
     end: float
-    attributes: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    attributes: Mapping[str, _Value] = field(default_factory=dict)
     error: str | None = None
     is_call: bool = False
 
@@ -166,6 +167,10 @@ def _call(seen: o.CallEnded, place: o.CallPlace, now: float) -> Span:
         "gen_ai.usage.cache_creation.input_tokens": seen.cache_write_tokens,
         "gen_ai.usage.reasoning.output_tokens": seen.reasoning_tokens,
     }
+    if seen.wrote:
+        said["gen_ai.response.model"] = seen.wrote
+    if seen.finish_reason:
+        said["gen_ai.response.finish_reasons"] = (seen.finish_reason,)
     error = error_type(seen.outcome)
     if seen.cost_usd is not None:
         said["pop.cost_usd"] = seen.cost_usd

@@ -94,6 +94,24 @@ def test_a_pipelines_day_ends_with_its_budget(daemon: Daemon) -> None:
     )
 
 
+def test_a_job_that_is_stopped_has_no_call_under_way(daemon: Daemon) -> None:
+    """Its connection is cut, its place is free, and its journal says cancelled."""
+    daemon.workspace.add_pipeline("hangs", {"asks": CALLS}, llm={"provider": "second", "model": "hole"})
+    daemon.workspace.drop("hangs-1", {"pipeline": "hangs", "data": {}})
+
+    def in_flight() -> int:
+        rows = json.loads(daemon.ctl("--json", "gateway").stdout)
+        return sum(row["inFlight"] for row in rows if row["model"] == "hole")
+
+    wait_until(lambda: in_flight() == 1, 20, "the call to be under way", daemon)
+    daemon.ctl("stop", "hangs-1")
+    wait_until(lambda: in_flight() == 0, 20, "the call to be cut", daemon)
+    journal = daemon.workspace.data / "current" / "hangs-1" / "llm-calls.jsonl"
+    records = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    assert [record["type"] for record in records] == ["sent", "failed"]
+    assert records[1]["error"]["code"] == "cancelled"
+
+
 @pytest.mark.parametrize("where", ["pipeline", "task"])
 def test_a_fallback_of_pipeline_or_task_takes_over(daemon: Daemon, where: str) -> None:
     """The job is done by the second provider, and its status says so."""

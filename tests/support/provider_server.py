@@ -200,6 +200,11 @@ class ProviderServer:
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
+    @property
+    def held(self) -> int:
+        """Clients that are answered nothing, or no end, and have not gone."""
+        return self._held
+
     def wait_for_calls(self, count: int, timeout: float = 10.0) -> None:
         """Return once so many chat requests have arrived."""
         with self._changed:

@@ -109,7 +109,7 @@ def test_keys_come_from_environment_or_credentials_and_are_taken_out(tmp_path: P
     keys = {name: key.secret.get_secret_value() for name, found in settings.keys.items() for key in found.keys}
     assert keys == {"openai": "sk-1", "mine": "sk-2", "gemini": "from-file"}
     take_keys_out_of(environ, settings)
-    assert environ == {"CREDENTIALS_DIRECTORY": str(tmp_path), "PATH": "/bin"}
+    assert environ == {"PATH": "/bin"}
     assert "sk-" not in repr(settings)
     assert "keys" not in settings.model_dump()
 

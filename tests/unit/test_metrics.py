@@ -89,7 +89,10 @@ HISTORY: tuple[o.Observation, ...] = (
     o.BudgetReached("job", "secret-job", 1.0, 1.0, 1.0, "fail"),
     o.CallEnded("secret-job", "openai", "gpt", "ok", 1.5, 100, 20, 30, 0, 0.002),
     o.CallEnded("secret-job", "own", "llama", "ok", 1.5, 100, 20),
+    o.ModelKnown("openai", "gpt"),
     o.CircuitChanged("openai", "gpt", open=True),
+    o.ModelKnown("openai", "gpt"),
+    o.ModelKnown("gemini", "flash"),
     o.LimitSet("openai", "requests_per_minute", 60),
     o.LimitSet("openai", "tokens_per_minute", None),
     o.ModeChanged("shadow", claiming=True),
@@ -126,6 +129,12 @@ def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
     return found
 
 
+def test_a_circuit_is_shown_before_anything_has_happened_to_it(metrics: Metrics) -> None:
+    """And is not closed by being asked again."""
+    assert samples(metrics)["pop_llm_circuit_open", "flash", "gemini"] == 0
+    assert samples(metrics)["pop_llm_circuit_open", "gpt", "openai"] == 1
+
+
 def test_names_and_labels_are_exactly_the_contracts(metrics: Metrics) -> None:
     """Dashboards and alerts rely on every one of them, and on there being no others."""
     found: dict[str, set[str]] = {}
@@ -135,21 +144,21 @@ def test_names_and_labels_are_exactly_the_contracts(metrics: Metrics) -> None:
             if family.type == "histogram":
                 name = family.name
             found.setdefault(name.removeprefix("pop_"), set()).update(sample.labels.keys() - {"le"})
-    who = {"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"}
+    who = {"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"}
     assert found == CONTRACT | {name: labels | who for name, labels in GEN_AI.items()}
 
 
 def test_calls_stand_under_opentelemetrys_names_too(metrics: Metrics) -> None:
     """With its names for providers and its buckets; an error has its code, and a call that used nothing no tokens."""
     metrics.on_observation(o.CallEnded("j", "gemini", "flash", "rate_limited", 0.25))
-    metrics.on_observation(o.CallEnded("j", "gemini", "flash", "ok", 3.0, 70, 5))
+    metrics.on_observation(o.CallEnded("j", "gemini", "flash", "ok", 3.0, 70, 5, wrote="flash-001"))
     found = samples(metrics)
     seconds, tokens = "gen_ai_client_operation_duration_seconds", "gen_ai_client_token_usage"
-    assert found[f"{seconds}_sum", "rate_limited", "chat", "gcp.gemini", "flash"] == 0.25
-    assert found[f"{seconds}_sum", "", "chat", "gcp.gemini", "flash"] == 3.0
-    assert found[f"{tokens}_sum", "chat", "gcp.gemini", "flash", "input"] == 70
-    assert found[f"{tokens}_count", "chat", "gcp.gemini", "flash", "output"] == 1
-    limits = {name[5] for name in found if name[0] == f"{seconds}_bucket" and name[3] == "gcp.gemini"}
+    assert found[f"{seconds}_sum", "rate_limited", "chat", "gcp.gemini", "flash", ""] == 0.25
+    assert found[f"{seconds}_sum", "", "chat", "gcp.gemini", "flash", "flash-001"] == 3.0
+    assert found[f"{tokens}_sum", "chat", "gcp.gemini", "flash", "flash-001", "input"] == 70
+    assert found[f"{tokens}_count", "chat", "gcp.gemini", "flash", "flash-001", "output"] == 1
+    limits = {name[6] for name in found if name[0] == f"{seconds}_bucket" and name[3] == "gcp.gemini"}
     assert {"0.01", "81.92", "+Inf"} <= limits
 
 

@@ -85,6 +85,13 @@ def test_a_call_is_told_in_the_words_of_the_conventions() -> None:
     assert call.error == "rate_limited"
 
 
+def test_a_reply_says_who_wrote_it_and_how_it_ended() -> None:
+    """As far as the provider tells; the conventions have a list of endings."""
+    seen = o.CallEnded("job-1", "gemini", "flash", "ok", 1.0, place=PLACE, finish_reason="stop", wrote="flash-001")
+    said = span_of(seen).attributes
+    assert (said["gen_ai.response.model"], said["gen_ai.response.finish_reasons"]) == ("flash-001", ("stop",))
+
+
 @pytest.mark.parametrize(
     ("seen", "error"),
     [

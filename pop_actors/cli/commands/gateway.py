@@ -92,8 +92,8 @@ def budgets(context: typer.Context) -> None:
     elif not found:
         say("no daily budget is set; see [gateway] daily_budget_usd in pop.toml")
     else:
-        heads = ("budget", "name", "limit $", "spent $", "state", "begins anew")
-        print_table(heads, ([row[key] for key in _BUDGET_KEYS] for row in found))
+        heads = ("budget", "name", "limit $", "spent $", "state", "begins anew", "jobs waiting")
+        print_table(heads, ([*(row[key] for key in _BUDGET_KEYS), ", ".join(row.get("waiting", ()))] for row in found))
 
 
 _BUDGET_KEYS = ("scope", "name", "limitUsd", "spentUsd", "state", "resetsAt")

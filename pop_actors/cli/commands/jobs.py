@@ -65,7 +65,7 @@ def _show_job(document: dict[str, Any], now: float) -> None:
     ]
     if error:
         facts.append(("error", f"{error['reason']}: {error['name']}: {error['message']}"))
-    print_facts(facts + _code_facts(document) + _gate_facts(document, now))
+    print_facts(facts + _wait_facts(document, now) + _code_facts(document) + _gate_facts(document, now))
     say()
     rows = [_task_row(name, task) for name, task in document["tasks"].items()]
     print_table(("task", "state", "stage", "attempts", "rounds", "time"), rows, state_column=1)
@@ -73,6 +73,21 @@ def _show_job(document: dict[str, Any], now: float) -> None:
         say(f"\nlet it go on: popctl approve {document['id']}; end it: popctl reject {document['id']} --note TEXT")
     if document["state"] == "error":
         say(f"\nlook closer: popctl logs {document['id']}; begin again: popctl restart {document['id']}")
+
+
+def _wait_facts(document: dict[str, Any], now: float) -> list[tuple[str, Any]]:
+    """What keeps a running job waiting that is no fault of its own."""
+    waits = {name: task["waitsFor"] for name, task in document["tasks"].items() if task.get("waitsFor")}
+    return [
+        ("waits for", f"{_AWAITED.get(wait['reason'], wait['reason'])}; task {name}, {ago(wait['since'], now)}")
+        for name, wait in waits.items()
+    ]
+
+
+_AWAITED = {
+    "budget": "a new day's budget (see popctl gateway budgets)",
+    "disk": "room on the disk",
+}
 
 
 def _gate_facts(document: dict[str, Any], now: float) -> list[tuple[str, Any]]:

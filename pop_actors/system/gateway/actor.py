@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -10,13 +10,13 @@ from typing import Any
 from pop_actors.actors.actor import Actor
 from pop_actors.config import GatewaySettings
 from pop_actors.core.api_keys import ProviderKeys
-from pop_actors.core.messages import Chat
+from pop_actors.core.messages import Chat, Withdraw
 from pop_actors.core.observations import Feed
 from pop_actors.errors import CallFailed, Refused
 from pop_actors.storage.layout import Workspace
 from pop_actors.system.gateway.gateway import Gateway, OnPaid
 from pop_actors.system.gateway.loop import LoopThread
-from pop_actors.system.gateway.messages import BudgetView, GatewayView, JobGone, Probe, SetLimits
+from pop_actors.system.gateway.messages import BudgetView, GatewayView, JobGone, JobStopped, Probe, SetLimits
 from pop_actors.system.gateway.prompt_log import PromptLog
 
 START_SECONDS = 30.0
@@ -24,7 +24,7 @@ CLOSE_SECONDS = 30.0
 
 
 class GatewayActor(Actor):
-    """Takes Chat, SetLimits, Probe, GatewayView and BudgetView (asked) and JobGone (told)."""
+    """Takes Chat, SetLimits, Probe, GatewayView and BudgetView (asked), Withdraw, JobGone and JobStopped (told)."""
 
     mailbox_policy = "block"  # a call that waits at its job's socket costs nothing; how many may wait the gateway says
 
@@ -66,8 +66,9 @@ class GatewayActor(Actor):
             answer: Future[dict[str, Any]] = Future()
             self._loop.call(partial(self._running.ask, message, answer))
             return answer
-        if isinstance(message, JobGone):  # by the same way as the calls of the job, before it and after it
-            self._loop.call(partial(self._running.job_gone, message.job_id))
+        told = self._told(message)
+        if told is not None:  # by the same way as the calls of the job, before it and after it
+            self._loop.call(told)
             return None
         work = self._work(message)
         return super().receive(message) if work is None else self._loop.submit(work)
@@ -75,6 +76,17 @@ class GatewayActor(Actor):
     def snapshot(self) -> dict[str, Any]:
         """JSON-able; read from other threads."""
         return {**super().snapshot(), "gateway": repr(self._gateway)}
+
+    def _told(self, message: Any) -> Callable[[], object] | None:
+        told: Callable[[], object] | None = None
+        match message:
+            case Withdraw(job_id, ask):
+                told = partial(self._running.withdraw, job_id, ask)
+            case JobGone(job_id):
+                told = partial(self._running.job_gone, job_id)
+            case JobStopped(job_id):
+                told = partial(self._running.job_stopped, job_id)
+        return told
 
     def _work(self, message: Any) -> Coroutine[Any, Any, Any] | None:
         work: Coroutine[Any, Any, Any] | None = None

@@ -34,9 +34,23 @@ class Askers:
 
     def __init__(self) -> None:
         self._answers: list[Answer] = []
+        self._alive: set[str] = set()  # asks of the process that lives now
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Answer, ask: str) -> None:
+        """`ask` is what it may be withdrawn by."""
         self._answers.append(answer)
+        self._alive.add(ask)
+
+    def lose_their_job(self) -> None:
+        """The process they asked from has ended: who asks from now on asks from the next."""
+        self._alive.clear()
+
+    def withdraw(self, ask: str) -> bool:
+        """That one does not wait any more; whether it was the last one alive."""
+        if ask not in self._alive:
+            return False
+        self._alive.remove(ask)
+        return not self._alive
 
     def tell(self, document: dict[str, Any]) -> None:
         """The reply, to all who wait now."""

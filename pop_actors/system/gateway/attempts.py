@@ -5,8 +5,8 @@ helps. Owned by the call's purchase, which writes down what comes of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from pop_actors.core.admission import Pass
 from pop_actors.core.budgets import Payer
@@ -17,7 +17,7 @@ from pop_actors.errors import DISK_FULL, CallFailed
 from pop_actors.providers.catalogue import OFFLINE
 from pop_actors.providers.types import AttemptFailed, ProviderReply
 from pop_actors.storage.fault_points import reach
-from pop_actors.system.gateway.call import Call, sent_record
+from pop_actors.system.gateway.call import Call, failed_record, sent_record
 from pop_actors.system.gateway.desk import Desk, Turn
 from pop_actors.system.gateway.journal import TRIES_IN_TROUBLE, TROUBLE_SECONDS, JobJournal
 from pop_actors.system.gateway.shop import Shop
@@ -125,8 +125,18 @@ class Attempts:
                 usage.cache_write_tokens,
                 self.retries,
                 self._whose,
+                *((bill.finish_reason, bill.model) if isinstance(bill, ProviderReply) else ("", "")),
             )
         )
+
+    def given_up(self, why: CallFailed) -> None:
+        """The call is ended from outside: written down, if anything was sent. What a request under way may have used
+        stays reserved."""
+        self.account.failed += 1
+        if self.made:
+            failure = AttemptFailed(why.code, why.message, "ambiguous")
+            with contextlib.suppress(CallFailed):  # it is for people
+                self._journal.append(failed_record(self.call, failure, why.message, self._shop.now()))
 
     # Leave to make a request
 
@@ -254,17 +264,14 @@ class Attempts:
         shop.feed.publish(CallRetried(self.call.provider, self.call.model, failure.code, is_ambiguous))
         await asyncio.sleep(decision.after)
 
+    def told(self, failure: AttemptFailed) -> CallFailed:
+        """The failure as the asker is to hear it, with what a program may want to know. `billed`: it is settled, and
+        would be replayed."""
+        provider, model = self.call.provider, self.call.model
+        billed = {"billed": True} if failure.usage is not None else {}
+        details = {**failure.details, **billed, "provider": provider, "model": model, "retries": self.retries}
+        return CallFailed(failure.code, f"{provider}, {model}: {failure.message}", details)
+
     def __repr__(self) -> str:
         doing = "sending" if self.sending else "waiting"
         return f"Attempts({self.call.provider}, {self.call.model}, {doing}, {self.made} made)"
-
-
-def failure_details(attempts: Attempts, failure: AttemptFailed) -> dict[str, Any]:
-    """What a program may want to know of a failure. `billed`: it is settled, and would be replayed."""
-    return {
-        **failure.details,
-        **({"billed": True} if failure.usage is not None else {}),
-        "provider": attempts.call.provider,
-        "model": attempts.call.model,
-        "retries": attempts.retries,
-    }

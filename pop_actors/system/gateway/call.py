@@ -36,7 +36,8 @@ class Call:
     """`key` is the journal's; `size` is the request's bytes; `identity` opens every record of the journal.
 
     `provider` and `model` are who is asked, by their real names; `others` who is asked after that, in this order. The
-    key is made of the names the task used, so that another alias or fallback makes it no other call.
+    key is made of the names the task used, so that another alias or fallback makes it no other call. `configured` as
+    the Chat's.
     """
 
     job_id: str
@@ -50,6 +51,7 @@ class Call:
     priority: int = 0
     budget_usd: float | None = None
     others: tuple[Choice, ...] = ()
+    configured: tuple[str, ...] = ()
 
     @property
     def place(self) -> tuple[str, str]:
@@ -102,7 +104,7 @@ def resolve(chat: Chat, defaults: Defaults) -> Call:
     }
     return Call(
         chat.job_id, request, first.provider, first.model or "", key, len(content), identity,
-        chat.pipeline, chat.priority, chat.budget_usd, tuple(others),
+        chat.pipeline, chat.priority, chat.budget_usd, tuple(others), chat.configured,
     )  # fmt: skip
 
 

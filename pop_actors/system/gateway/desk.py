@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 from pop_actors.core.admission import UNSENT, Admission, Outcome, Pass
@@ -12,7 +12,7 @@ from pop_actors.core.chat import ChatRequest
 from pop_actors.core.circuit import Verdict
 from pop_actors.core.fair_queue import Ticket
 from pop_actors.core.limits import KINDS_OF_LIMIT, Limits
-from pop_actors.core.observations import CircuitChanged, Feed, LimitSet
+from pop_actors.core.observations import CircuitChanged, Feed, LimitSet, ModelKnown
 from pop_actors.core.token_guess import Tokens
 from pop_actors.errors import CallFailed, Refused
 from pop_actors.providers.keys import KeyedProvider
@@ -32,6 +32,9 @@ _VERDICTS: Mapping[str, Verdict] = {
     "bad_reply": "failed",  # rubbish to one is drowned by what the others get; to everybody, it is an outage
     "timeout": "timeout",
 }
+
+
+Check = Callable[[ChatRequest, str, Container[str]], object]
 
 
 class Turn(NamedTuple):
@@ -62,9 +65,10 @@ class Desk:
         *,
         models: Mapping[str, Limits] | None = None,
         luck: Callable[[], float] = random.random,
-        check: Callable[[ChatRequest, str], object] = lambda _request, _model: None,
+        check: Check = lambda _request, _model, _configured: None,
     ) -> None:
-        """`check(request, model)` raises AttemptFailed for what is known to be refused."""
+        """`check(request, model, configured)` raises AttemptFailed for what is known to be refused; `configured` as a
+        Chat's."""
         self.name = name
         self.check = check
         self.lane = Lane(Admission(limits, models or {}, luck), room, self._circuit_changed)
@@ -94,6 +98,7 @@ class Desk:
             if len(self._accounts) >= MOST_ACCOUNTS:
                 self._forget_an_account()
             account = Account(self.name, model)
+            self._feed.publish(ModelKnown(self.name, model))
         self._accounts[model] = account
         return account
 
@@ -113,7 +118,7 @@ class Desk:
             granted = await self.lane.enter(ticket, turn.deadline, patient=turn.patient)
         except TimeoutError:
             why = self.lane.hindrance(ticket).why or "its turn among the other calls"
-            raise AttemptFailed("timeout", f"the deadline came while it waited for {why}", "permanent") from None
+            raise AttemptFailed("timeout", f"the deadline came while the call waited for {why}", "permanent") from None
         except CircuitOpen:
             raise AttemptFailed("circuit_open", "its circuit is open after failures", "never_sent") from None
         self._sizes[granted] = turn.size

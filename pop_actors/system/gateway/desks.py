@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 
 from pop_actors.config import GatewaySettings
 from pop_actors.core.api_keys import ProviderKeys
 from pop_actors.core.chat import ChatRequest
 from pop_actors.core.limits import Limits
-from pop_actors.core.observations import Feed
+from pop_actors.core.observations import Feed, ModelKnown
 from pop_actors.providers import catalogue
-from pop_actors.providers.fitting import fit
+from pop_actors.providers.fitting import DROPPED, fit
 from pop_actors.providers.prices import Prices, own_rates
 from pop_actors.providers.registry import open_provider, unknown_provider
 from pop_actors.providers.types import Provider
 from pop_actors.storage.layout import Workspace
 from pop_actors.system.gateway.call import Defaults
-from pop_actors.system.gateway.desk import Desk, limits_in
+from pop_actors.system.gateway.desk import Check, Desk, limits_in
 from pop_actors.system.gateway.lane import WaitingRoom
 from pop_actors.system.gateway.recall import asked_since
 
@@ -45,6 +45,7 @@ class Desks:
         for name in {catalogue.OFFLINE: None, settings.default_provider: None, **settings.providers}:
             if self._kind(name) is not None:
                 self.at(name)
+                feed.publish(ModelKnown(name, self.default_model(name) or ""))
 
     def at(self, name: str) -> Desk:
         """The provider's desk. CallFailed unknown_provider for a name nothing stands behind."""
@@ -122,7 +123,13 @@ class Desks:
         return catalogue.kind_of(name, self.defaults.kinds.get(name))
 
 
-def _check(vendor: catalogue.Vendor | None, *, drop: bool) -> Callable[[ChatRequest, str], object]:
+def _check(vendor: catalogue.Vendor | None, *, drop: bool) -> Check:
     """Raises AttemptFailed for what a model is known to refuse: before it waits for a place, and is written down as
     sent."""
-    return lambda request, model: None if vendor is None else fit(request, model, vendor, drop=drop)
+
+    def check(request: ChatRequest, model: str, configured: Container[str]) -> None:
+        if vendor is not None:
+            asked = {name for name in DROPPED if name not in configured}
+            fit(request, model, vendor, drop=drop, asked=asked)
+
+    return check

@@ -94,13 +94,22 @@ class Gateway:
 
     def job_gone(self, job_id: str) -> None:
         """The job's process ended: drop what it waits for, keep what is on its way, forget its journal after that."""
-        for purchase in [known for known in self._purchases.values() if known.call.job_id == job_id]:
-            purchase.job_gone = True
-            if not (purchase.sending or purchase.paid):
-                # out of the table now: the job's next process may ask the same again before the task has ended
-                self._forget(purchase)
-                purchase.cancel(CallFailed("cancelled", "the job's process ended while the call was waiting"))
+        for purchase in self._of_job(job_id):
+            purchase.lose_its_job()
+            if not purchase.sending:
+                self._end(purchase, "the job's process ended while the call was waiting")
         self._journals.drop(job_id)
+
+    def job_stopped(self, job_id: str) -> None:
+        """Somebody ended the job: end what is on its way for it, too. What is paid is written down."""
+        for purchase in self._of_job(job_id):
+            self._end(purchase, "the job was stopped")
+
+    def withdraw(self, job_id: str, ask: str) -> None:
+        """That ask's answer is not wanted any more: end its call, unless somebody else waits for it, or it is paid."""
+        for purchase in self._of_job(job_id):
+            if purchase.withdraw(ask):
+                self._end(purchase, "whoever asked gave it up")
 
     def set_limits(self, provider: str, **limits: float | None) -> dict[str, Any]:
         """Change some limits of a provider, or of one of its models (`provider:model`); all of them as they are then.
@@ -126,7 +135,7 @@ class Gateway:
         ]
 
     def budgets(self) -> list[dict[str, Any]]:
-        """One JSON object per daily budget: {scope, name, limitUsd, spentUsd, state, resetsAt}."""
+        """One JSON object per daily budget: {scope, name, limitUsd, spentUsd, state, resetsAt, waiting}."""
         return self._shop.spending.view()
 
     async def probe(self, provider: str | None, seconds: float) -> list[dict[str, Any]]:
@@ -209,10 +218,10 @@ class Gateway:
         call = resolve(chat, self._desks.defaults)
         purchase = self._purchases.get(call.place)
         if purchase is None:
-            self._begin(call, deadline).tell(answer)
+            self._begin(call, deadline).tell(answer, chat.ask)
             return
         purchase.job_gone = False
-        purchase.tell(answer)
+        purchase.tell(answer, chat.ask)
         impatience = self._loop.call_at(deadline, fail, answer, CallFailed("timeout", LATER_ASK))
         answer.add_done_callback(lambda _: self._loop.call_soon_threadsafe(impatience.cancel))
 
@@ -221,6 +230,15 @@ class Gateway:
         self._purchases[call.place] = purchase
         purchase.start(self._forget)
         return purchase
+
+    def _of_job(self, job_id: str) -> list[Purchase]:
+        return [known for known in self._purchases.values() if known.call.job_id == job_id]
+
+    def _end(self, purchase: Purchase, why: str) -> None:
+        """Unless it is paid. Out of the table now: the same may be asked again before its task has ended."""
+        if not purchase.paid:
+            self._forget(purchase)
+            purchase.give_up(CallFailed("cancelled", why))
 
     def _forget(self, purchase: Purchase) -> None:
         if self._purchases.get(purchase.call.place) is purchase:

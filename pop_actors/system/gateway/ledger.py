@@ -76,24 +76,14 @@ class DailyLedger:
     def append(self, entry: Entry, day: str) -> None:
         """Have it put down. What the disk refuses is kept and put down with a later one; the journals have it too."""
         if day != self._pending_day:
-            self._write()
+            self.write()
             self._pending_day = day
         self._pending.append(entry)
         if self._write_due is None:
-            self._write_due = self._loop.call_later(WRITE_SECONDS, self._write)
+            self._write_due = self._loop.call_later(WRITE_SECONDS, self.write)
 
-    def close(self) -> None:
-        """Everything on disk, the file closed. Only when nothing is appended any more."""
-        self._write()
-        if self._sync_due is not None:
-            self._sync_due.cancel()
-        if self._log is not None:
-            with contextlib.suppress(OSError):
-                self._log.sync()
-            self._log.close()
-            self._log = None
-
-    def _write(self) -> None:
+    def write(self) -> None:
+        """What is to be put down, now; it is on disk a moment later."""
         if self._write_due is not None:
             self._write_due.cancel()
             self._write_due = None
@@ -108,6 +98,17 @@ class DailyLedger:
         self._pending.clear()
         if self._sync_due is None:
             self._sync_due = self._loop.call_later(SYNC_SECONDS, self._sync)
+
+    def close(self) -> None:
+        """Everything on disk, the file closed. Only when nothing is appended any more."""
+        self.write()
+        if self._sync_due is not None:
+            self._sync_due.cancel()
+        if self._log is not None:
+            with contextlib.suppress(OSError):
+                self._log.sync()
+            self._log.close()
+            self._log = None
 
     def _open(self, day: str) -> AppendLog:
         if self._log is not None and day == self._day:

@@ -14,6 +14,13 @@ class JobGone:
 
 
 @dataclass(frozen=True, slots=True)
+class JobStopped:
+    """Jobs → gateway: somebody has ended the job. What is on its way for it is ended too, unless it is paid."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetLimits:
     """Operator → gateway, asked: change limits of a provider, live. The answer is its limits, all of them.
 
@@ -42,4 +49,5 @@ class GatewayView:
 
 @dataclass(frozen=True, slots=True)
 class BudgetView:
-    """Anyone → gateway, asked: the daily budgets, a list of {scope, name, limitUsd, spentUsd, state, resetsAt}."""
+    """Anyone → gateway, asked: the daily budgets, a list of {scope, name, limitUsd, spentUsd, state, resetsAt,
+    waiting}."""

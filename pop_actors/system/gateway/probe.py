@@ -60,4 +60,5 @@ async def _call(shop: Shop, provider: str, model: str | None, deadline: float) -
         if result is not None and result.usage is not None:
             account.book(result.usage, result.cost_usd)
             shop.spending.book(payer, Entry(uuid4().hex, "", "", provider, model, result.cost_usd, shop.now()))
+            shop.spending.write()  # no journal has it
     return reply

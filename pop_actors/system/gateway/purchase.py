@@ -13,13 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 from pop_actors.core.chat import Usage
-from pop_actors.core.fallback import falls_back, share_of
+from pop_actors.core.fallback import falls_back, name_all, share_of
 from pop_actors.core.observations import CallFellBack, CallReplayed
 from pop_actors.errors import DISK_FULL, CallFailed, Unavailable
 from pop_actors.providers.types import AttemptFailed, ProviderReply
 from pop_actors.storage.fault_points import reach
 from pop_actors.system.gateway.askers import Answer, Askers, fail, in_words
-from pop_actors.system.gateway.attempts import NO_ROOM_SECONDS, Attempts, failure_details
+from pop_actors.system.gateway.attempts import NO_ROOM_SECONDS, Attempts
 from pop_actors.system.gateway.call import Call, cached_record, failed_record, paid_record, replay
 from pop_actors.system.gateway.journal import TRIES_IN_TROUBLE, TROUBLE_SECONDS, JobJournal
 from pop_actors.system.gateway.journal_records import paid_event
@@ -74,10 +74,25 @@ class Purchase:
         self._why_cancelled = why
         self.task.cancel()
 
-    def tell(self, answer: Answer) -> None:
-        """Have it told what this comes to. CallFailed disk_full: ask again."""
+    def give_up(self, why: CallFailed) -> None:
+        """End it for good: it is written down as failed, if anything was sent for it."""
+        if self._attempts is not None:
+            self._attempts.given_up(why)
+        self.cancel(why)
+
+    def lose_its_job(self) -> None:
+        """The job's process ended, and all who waited there."""
+        self.job_gone = True
+        self._askers.lose_their_job()
+
+    def withdraw(self, ask: str) -> bool:
+        """That ask's answer is not wanted any more; whether it was the last one that was."""
+        return self._askers.withdraw(ask)
+
+    def tell(self, answer: Answer, ask: str = "") -> None:
+        """Have it told what this comes to, until `withdraw(ask)`. CallFailed disk_full: ask again."""
         if self._has_room:
-            self._askers.add(answer)
+            self._askers.add(answer, ask)
         else:
             fail(answer, CallFailed(DISK_FULL, "the reply is here; there is no room to write it down"))
 
@@ -122,9 +137,8 @@ class Purchase:
             try:
                 return await self._ask(call, journal, left)
             except CallFailed as failure:
-                if before:
-                    failure.details["before"] = before
                 if not left or not self._goes_on(failure):
+                    name_all(failure, before)
                     raise
                 told = {"code": failure.code, "message": failure.message}
                 before = [*before, {"provider": call.provider, "model": call.model, **told}]
@@ -155,11 +169,14 @@ class Purchase:
             billed=self._billed_and_retried,
         )
         try:
-            desk.check(call.request, call.model)
+            desk.check(call.request, call.model, call.configured)
         except AttemptFailed as failure:
             attempts.account.note(failure, self._shop.now())
             raise await self._failed(journal, attempts, failure) from None
-        granted = await attempts.admitted(self._arrived)
+        try:
+            granted = await attempts.admitted(self._arrived)
+        except AttemptFailed as failure:  # nothing was sent: it is no line of the journal
+            raise attempts.told(failure) from None
         outcome = "internal"
         bill: ProviderReply | AttemptFailed | None = None
         try:
@@ -211,9 +228,7 @@ class Purchase:
         """Write the failure down, book what it cost, and say it as the asker is to hear it."""
         call = attempts.call
         attempts.account.failed += 1
-        told = CallFailed(
-            failure.code, f"{call.provider}, {call.model}: {failure.message}", failure_details(attempts, failure)
-        )
+        told = attempts.told(failure)
         record = failed_record(call, failure, told.message, self._shop.now())
         if failure.usage is None:
             with contextlib.suppress(CallFailed):  # it is for people, and cost nothing

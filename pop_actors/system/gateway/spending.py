@@ -30,6 +30,9 @@ from pop_actors.errors import BUDGET_PAUSED, CallFailed
 from pop_actors.providers.types import AttemptFailed
 from pop_actors.system.gateway.ledger import DailyLedger, Entry
 
+ASKS_AGAIN_SECONDS = 5.0
+"""Who waits for a budget asks for it more often than that."""
+
 _log = logging.getLogger("pop_actors.gateway")
 
 
@@ -63,6 +66,7 @@ class Spending:
         self._by_model: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._day = day_of(clock())
         self._news = asyncio.Event()
+        self._turned_away: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
         for entry in known:
             self._count(entry)
 
@@ -72,13 +76,13 @@ class Spending:
 
     def check(self, payer: Payer) -> None:
         """CallFailed budget, or budget_paused where it may be asked again tomorrow, when there is no money for it."""
-        self._refuse_if_spent(self._budgets.verdict(payer, 0.0, self._today()))
+        self._refuse_if_spent(payer, self._budgets.verdict(payer, 0.0, self._today()))
 
     def hold(self, payer: Payer, expected: float) -> Hold | None:
         """Money put aside for a call that begins. None where it depends on calls under way: `changed` tells when to ask
         again. CallFailed as `check`."""
         verdict = self._budgets.verdict(payer, expected, self._today())
-        self._refuse_if_spent(verdict)
+        self._refuse_if_spent(payer, verdict)
         if isinstance(verdict, Busy):
             return None
         self._budgets.hold(payer, expected)
@@ -114,6 +118,10 @@ class Spending:
             )
         self._wake()
 
+    def write(self) -> None:
+        """Have the ledger put down now what it would a moment later."""
+        self._ledger.write()
+
     def spent_on(self, provider: str, model: str) -> float:
         """Dollars, today."""
         self._today()
@@ -131,20 +139,33 @@ class Spending:
         self._wake()
 
     def view(self) -> list[dict[str, Any]]:
-        """An object per daily budget."""
+        """An object per daily budget. `waiting`: the jobs that wait for it to begin anew."""
         resets = next_midnight(self._clock())
-        return [_document(budget) | {"resetsAt": resets} for budget in self._budgets.standing(self._today())]
+        return [
+            _document(budget) | {"resetsAt": resets, "waiting": self._waiting_for(budget)}
+            for budget in self._budgets.standing(self._today())
+        ]
 
     def close(self) -> None:
         self._ledger.close()
 
-    def _refuse_if_spent(self, verdict: Go | Busy | Spent) -> None:
+    def _refuse_if_spent(self, payer: Payer, verdict: Go | Busy | Spent) -> None:
         if not isinstance(verdict, Spent):
             return
         budget = verdict.budget
         waits = self._on_budget == "wait" and budget.is_daily
+        if waits:
+            self._turned_away[budget.scope, budget.name][payer.job_id] = self._clock()
         details = {"scope": budget.scope, "name": budget.name, "limitUsd": budget.limit, "spentUsd": budget.spent}
         raise CallFailed(BUDGET_PAUSED if waits else "budget", refusal(verdict, self._clock()), details)
+
+    def _waiting_for(self, budget: Budget) -> list[str]:
+        """Who was turned away a moment ago, and asks again and again."""
+        asked = self._turned_away[budget.scope, budget.name]
+        since = self._clock() - ASKS_AGAIN_SECONDS
+        for job_id in [job_id for job_id, at in asked.items() if at < since]:
+            del asked[job_id]
+        return sorted(asked)
 
     def _count(self, entry: Entry) -> None:
         payer = Payer(entry.job_id, entry.pipeline, entry.provider)

@@ -97,6 +97,18 @@ class World:
 
         self.loop.submit(tell()).result(SECONDS)
 
+    def job_stopped(self, job: str) -> None:
+        async def tell() -> None:
+            self.gateway.job_stopped(job)
+
+        self.loop.submit(tell()).result(SECONDS)
+
+    def withdraw(self, ask: str, job: str = "job-1") -> None:
+        async def tell() -> None:
+            self.gateway.withdraw(job, ask)
+
+        self.loop.submit(tell()).result(SECONDS)
+
     def set_limits(self, provider: str, **limits: int | None) -> dict[str, Any]:
         async def change() -> dict[str, Any]:
             return self.gateway.set_limits(provider, **limits)

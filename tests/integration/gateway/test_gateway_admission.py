@@ -128,7 +128,7 @@ def test_a_call_without_a_fallback_waits_for_the_probe_until_its_deadline(tmp_pa
         probing = here.begin(HEALTHY, text="probe")
         eventually(lambda: here.server.calls[-1].body["messages"][0]["content"] == "probe")
         seen = len(here.server.calls)
-        with pytest.raises(CallFailed, match="tries whether it answers") as failed:
+        with pytest.raises(CallFailed, match=f"fake, {HEALTHY}: .* waited for the one request that tries") as failed:
             here.ask(HEALTHY, text="waits", timeout=0.3)
         assert failed.value.code == "timeout"
         assert len(here.server.calls) == seen
@@ -183,7 +183,7 @@ def test_what_a_provider_says_is_left_is_not_exceeded(tmp_path: Path) -> None:
     """Its headers say that nothing is left: the next call is not sent, although no limit is set."""
     with world(tmp_path) as here:
         here.ask("left-0-of-10")
-        with pytest.raises(CallFailed, match="it says it has left"):
+        with pytest.raises(CallFailed, match="the requests the provider says are left"):
             here.ask("left-0-of-10", ordinal=2, timeout=0.2)
         assert len(here.server.calls) == 1
         assert here.view()["fake", "left-0-of-10"]["learned"]["requestsPerPeriod"] == 10

@@ -41,6 +41,13 @@ def refusal_of(here: World, **fields: Any) -> CallFailed:
     return failed.value
 
 
+def budgets_of(here: World) -> list[dict[str, Any]]:
+    async def budgets() -> list[dict[str, Any]]:
+        return here.gateway.budgets()
+
+    return here.loop.submit(budgets()).result(SECONDS)
+
+
 def ledger_of(here: World) -> Path:
     return here.workspace.state / "spend" / f"{TODAY}.jsonl"
 
@@ -211,11 +218,14 @@ def test_waiting_for_money_is_waiting(tmp_path: Path) -> None:
 
 
 def test_where_it_may_wait_it_is_told_so(tmp_path: Path) -> None:
-    """With on_budget = wait a day's budget is asked for again later; a job's own is never refilled."""
+    """With on_budget = wait a day's budget is asked for again later, and says who does it; a job's own is never
+    refilled."""
     with rich(tmp_path, daily_budget_usd=1.0, on_budget="wait") as here:
         here.ask(DOLLAR)
         assert refusal_of(here, ordinal=2).code == "budget_paused"
+        assert [row["waiting"] for row in budgets_of(here)] == [["job-1"]]
         here.now = NOON + DAY / 2
+        assert [row["waiting"] for row in budgets_of(here)] == [[]]
         assert here.ask(DOLLAR, ordinal=2)["costUsd"] == 1.0
         assert refusal_of(here, ordinal=3, job="poor", budget_usd=0.0).code == "budget"
 
@@ -250,12 +260,9 @@ def test_the_view_shows_what_was_spent_today(two_dollars: World) -> None:
     here.ask(DOLLAR)
     assert here.view()["fake", DOLLAR]["spentTodayUsd"] == 1.0
 
-    async def budgets() -> list[dict[str, Any]]:
-        return here.gateway.budgets()
-
-    assert here.loop.submit(budgets()).result(SECONDS) == [
+    assert budgets_of(here) == [
         {"scope": "global", "name": "", "limitUsd": 2.0, "spentUsd": 1.0, "state": "ok",
-         "resetsAt": f"{TOMORROW}T00:00:00.000Z"}
+         "resetsAt": f"{TOMORROW}T00:00:00.000Z", "waiting": []}
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import pytest
 from gateway_world import KEY, SECONDS, World, world
 
 from pop_actors.config import ProviderSettings
-from pop_actors.core.observations import CallAdmitted, CallEnded, CallQueued, CallRetried
+from pop_actors.core.observations import CallAdmitted, CallEnded, CallQueued, CallRetried, ModelKnown
 from pop_actors.errors import CallFailed, Unavailable
 from support import provider_server
 
@@ -207,6 +207,16 @@ def test_what_is_watched_adds_up(here: World) -> None:
     row = here.view()["fake", "fail-400"]
     assert (row["requests"], row["failed"], row["lastError"]["code"]) == (1, 1, "bad_request")
     assert here.view()["fake", "fail-503-1"]["tokens"]["output"] == 34
+
+
+def test_every_configured_provider_is_known_from_the_start(here: World) -> None:
+    """With the model that answers where none is named; another when it is asked for."""
+    assert {(known.provider, known.model) for known in here.of_kind(ModelKnown)} == {
+        ("fake", ""), ("offline", "offline-1"), ("openai", "gpt-5-nano"), ("deepseek", "deepseek-v4-flash"),
+    }  # fmt: skip
+    here.ask("ok")
+    here.ask("ok", ordinal=2)
+    assert [known.model for known in here.of_kind(ModelKnown)].count("ok") == 1
 
 
 def test_a_provider_without_its_key_names_the_variable(tmp_path: Path) -> None:

@@ -63,9 +63,26 @@ def test_the_last_failure_is_told_where_nobody_replies(tmp_path: Path) -> None:
         failure = failure_of(here, "fail-500", fallback=("openai:fail-503", "moonshot:ok", "fake:fail-404"))
         assert failure.code == "bad_request"
         assert [one["code"] for one in failure.details["before"]] == ["server", "overloaded", "no_key"]
+        for asked in ("fake, fail-500", "openai, fail-503", "moonshot", "fake, fail-404"):
+            assert asked in str(failure)
         assert [call.model for call in here.server.calls] == ["fail-500", "fail-503", "fail-404"]
         # moonshot has no key here: it is passed over without a request
         assert [fell.reason for fell in here.of_kind(CallFellBack)] == ["server", "overloaded", "no_key"]
+
+
+def test_who_does_not_take_what_the_call_asks_for_is_passed_over(tmp_path: Path) -> None:
+    """Without a request, and with its reason; where nobody takes it, each says so."""
+    with world(tmp_path) as here:
+        reply = here.ask("gpt-5-nano", provider="openai", temperature=0.3, fallback=("fake:ok",))
+        assert (reply["provider"], reply["model"]) == ("fake", "ok")
+        assert here.server.calls[0].body["temperature"] == 0.3
+        assert [fell.reason for fell in here.of_kind(CallFellBack)] == ["bad_request"]
+        chain = {"provider": "openai", "fallback": ("openai:o3", "deepseek:deepseek-v4-pro")}
+        failure = failure_of(here, "gpt-5-nano", temperature=0.3, ordinal=2, **chain)
+        assert failure.code == "bad_request"
+        for model in ("gpt-5-nano", "o3", "deepseek-v4-pro"):
+            assert f"{model} does not take temperature" in failure.message
+        assert len(here.server.calls) == 1
 
 
 @pytest.mark.parametrize("model", ["truncated", "blocked", "emptytext"])

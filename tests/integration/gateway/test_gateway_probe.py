@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,15 @@ def test_a_probe_is_one_cheap_call_to_each_configured_provider(tmp_path: Path) -
         assert rows["fake"]["ms"] > 0
         assert {call.model for call in here.server.calls} >= {"usage-0-2", "gpt-5-nano"}
         assert here.view()["fake", "usage-0-2"]["spentTodayUsd"] == 0.02
+
+
+def test_what_a_probe_cost_is_in_the_ledger_when_it_is_told(tmp_path: Path) -> None:
+    """No journal has it: a service that is killed now has not forgotten it."""
+    with world(tmp_path, default_model="usage-0-2", prices=PRICES) as here:
+        probe(here, "fake")
+        (day,) = (here.workspace.state / "spend").iterdir()
+        (line,) = day.read_text().splitlines()
+        assert json.loads(line)["cost_usd"] == 0.02
 
 
 @pytest.mark.parametrize(("model", "code"), [("fail-401", "auth"), ("fail-500", "server"), ("reset", "disconnected")])

@@ -78,6 +78,19 @@ def test_an_endpoint_can_be_fitted_by_settings(tmp_path: Path) -> None:
         assert call.headers["x-title"] == "mine"
 
 
+def test_what_a_configuration_sets_is_left_out_and_what_the_call_asks_for_is_refused(tmp_path: Path) -> None:
+    """A pipeline's temperature for a model that takes none costs it nothing; a call's own is a mistake, and told before
+    anything is sent."""
+    with world(tmp_path) as here:
+        here.ask("gpt-5-nano", provider="openai", temperature=0.3, configured=("temperature",))
+        assert "temperature" not in here.server.calls[0].body
+        with pytest.raises(CallFailed, match=r"gpt-5-nano does not take temperature .* leave it out of the call"):
+            here.ask("gpt-5-nano", provider="openai", temperature=0.3, ordinal=2)
+        with pytest.raises(CallFailed, match="stop"):
+            here.ask("gpt-5-nano", provider="openai", stop=["x"], temperature=0.3, configured=("temperature",))
+        assert len(here.server.calls) == 1
+
+
 def test_what_a_model_refuses_can_fail_the_call(tmp_path: Path) -> None:
     """drop_unsupported = false: bad_request, naming the parameter, no request, and none in the journal as sent."""
     with world(tmp_path) as here:
@@ -86,7 +99,7 @@ def test_what_a_model_refuses_can_fail_the_call(tmp_path: Path) -> None:
         here.settings = here.settings.model_copy(update={"providers": providers})
         here.restart()
         with pytest.raises(CallFailed, match="temperature") as failed:
-            here.ask("gpt-5-nano", provider="openai", temperature=0.3)
+            here.ask("gpt-5-nano", provider="openai", temperature=0.3, configured=("temperature",))
         assert failed.value.code == "bad_request"
         assert here.server.calls == []
         assert here.types() == ["failed"]

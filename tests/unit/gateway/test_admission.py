@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pop_actors.core.admission import MOST_MODELS, UNSENT, Admission, Outcome, Pass
+from pop_actors.core.circuit import PROBE_PATIENCE_SECONDS
 from pop_actors.core.fair_queue import Ticket
 from pop_actors.core.limits import PERIOD_SECONDS, Limits
 from pop_actors.core.rate_news import Quota, RateNews
@@ -218,6 +219,30 @@ def test_a_provider_that_takes_few_at_once_is_not_overrun() -> None:
     late = [at for at, _ in here.sent if at > here.now / 2]
     answered = [at for at, _ in here.done if at > here.now / 2]
     assert len(late) <= 1.25 * len(answered)
+
+
+def test_a_probe_that_is_never_answered_does_not_keep_the_next_from_going() -> None:
+    """Also where the model takes one at a time, as it does just after an outage, and that one is the silent probe."""
+    admission = Admission(Limits(), {}, lambda: 0.0)
+
+    def goes(now: float) -> Pass:
+        granted = admission.try_now(ticket(), now)
+        assert granted is not None
+        return granted
+
+    def fail_until_open(now: float) -> None:
+        while not admission.model("m").circuit.failing:
+            admission.end(goes(now), Outcome("failed"), now)
+
+    fail_until_open(0.0)
+    admission.end(goes(2.0), OK, 2.0)  # the outage is over: one at a time
+    fail_until_open(3.0)
+    silent = goes(5.0)
+    assert admission.wait(ticket(), 5.0).seconds == PROBE_PATIENCE_SECONDS
+    later = 5.0 + PROBE_PATIENCE_SECONDS
+    admission.end(goes(later), OK, later)
+    assert admission.model("m").circuit.state == "closed"
+    admission.end(silent, Outcome("unknown"), later)
 
 
 def test_learned_limits_hold_back_and_end() -> None:

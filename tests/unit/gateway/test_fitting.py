@@ -44,19 +44,28 @@ def request(**asked: Any) -> ChatRequest:
     ],
 )
 def test_what_a_model_refuses_is_left_out(vendor: str, model: str, asked: dict[str, Any], sent: dict[str, Any]) -> None:
-    """And named; or, where that is not wanted, the call is refused with the same words."""
+    """And named; or, where that is not wanted or the call itself asked for it, it is refused with the same words."""
     made = request(**asked)
     fitted, left_out = fit(made, model, VENDORS[vendor], drop=True)
     assert fitted == request(**sent)
     dropped = asked.keys() - sent.keys()
     assert {what.split()[0] for what in left_out} == dropped
-    if dropped:
-        with pytest.raises(AttemptFailed, match=model) as failed:
-            fit(made, model, VENDORS[vendor], drop=False)
-        assert (failed.value.code, failed.value.fate) == ("bad_request", "permanent")
-        assert all(what in failed.value.message for what in dropped)
-    else:
-        assert fit(made, model, VENDORS[vendor], drop=False) == (made, ())
+    for wanted in ({"drop": False}, {"drop": True, "asked": asked.keys()}):
+        if dropped:
+            with pytest.raises(AttemptFailed, match=model) as failed:
+                fit(made, model, VENDORS[vendor], **wanted)
+            assert (failed.value.code, failed.value.fate) == ("bad_request", "permanent")
+            assert all(what in failed.value.message for what in dropped)
+        else:
+            assert fit(made, model, VENDORS[vendor], **wanted) == (made, ())
+
+
+def test_what_is_asked_for_is_told_from_what_is_set() -> None:
+    """The same model may lose its pipeline's temperature, and not the stop of the call."""
+    made = request(temperature=0.5, stop=["x"])
+    with pytest.raises(AttemptFailed, match="does not take stop") as failed:
+        fit(made, "gpt-5-nano", VENDORS["openai"], drop=True, asked=("stop",))
+    assert "temperature" not in failed.value.message
 
 
 @pytest.mark.parametrize("model", ["gpt-5-nano", "gpt-5.1", "o3"])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pop_actors.core.job_spec import LlmOverride
-from pop_actors.core.messages import Chat
+from pop_actors.core.messages import Chat, Withdraw
 from pop_actors.errors import CallFailed, Refused, Unavailable
 from pop_actors.runner.clockwork import Clockwork, Deadline, StageTimeout
 from pop_actors.runner.llm import Llm
@@ -37,16 +37,18 @@ def reply(content: str = "hello") -> dict[str, Any]:
 
 
 class Gateway:
-    """Answers each call with what `answer` returns or raises; None: never."""
+    """Answers each call with what `answer` returns or raises; None: never. `withdrawn`: the asks that were."""
 
     address = "gateway"
 
     def __init__(self, answer: Callable[[Chat], Any]) -> None:
         self.chats: list[Chat] = []
+        self.withdrawn: list[str] = []
         self._answer = answer
 
     def tell(self, message: object) -> None:
-        raise AssertionError("a chat is asked, not told")
+        assert isinstance(message, Withdraw)
+        self.withdrawn.append(message.ask)
 
     def ask(self, message: object, timeout: float) -> Any:
         raise AssertionError("a chat must not block its caller beyond the stage's time")
@@ -140,6 +142,16 @@ def test_config_and_provider_attribute_reach_the_request(clockwork: Clockwork) -
     request = gateway.chats[0].request
     assert (request["provider"], request["temperature"], request["maxTokens"]) == ("claude-code", 0.5, 10)
     assert request["stop"] == ["END"]
+
+
+def test_what_a_call_asks_for_itself_is_told_from_what_a_config_sets(clockwork: Clockwork) -> None:
+    """Also when a reply is sent back to be corrected; a value of the call's own hides the config's."""
+    answers = iter([reply("{"), reply("{}")])
+    gateway = Gateway(lambda chat: next(answers))
+    llm, _ = llm_for(gateway, clockwork, levels=(Choice(None, None, 0.5, 10), Choice(None, "m", 0.7, None, "low")))
+    llm.chat("hi", max_tokens=20, response_format="json")
+    assert [set(chat.configured) for chat in gateway.chats] == [{"temperature", "reasoning_effort"}] * 2
+    assert gateway.chats[1].request["maxTokens"] == 20
 
 
 def test_a_request_that_is_none_fails_before_it_is_sent(clockwork: Clockwork) -> None:
@@ -337,13 +349,61 @@ def test_what_was_billed_is_not_asked_again_under_its_number(
     assert [chat.ordinal for chat in gateway.chats] == numbers
 
 
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ({"messages": "\ud800"}, "messages: .* surrogates .* mend the text"),
+        ({"messages": "hi", "stop": "\udfff"}, "stop: .* surrogates"),
+        ({"messages": "hi", "max_tokens": 2**70}, "max_tokens: .* 64-bit"),
+        ({"messages": "hi", "response_format": {"type": "object", "x": object()}}, "JSON"),
+        ({"messages": "hi", "response_format": {"type": "json_object"}}, 'write "text", "json"'),
+        ({"messages": "hi", "response_format": {"type": "json_schema", "json_schema": {}}}, "the JSON Schema itself"),
+        ({"messages": "hi", "timeout": "x"}, "timeout: 'x': must be seconds above 0"),
+        ({"messages": "hi", "timeout": 0}, "timeout: 0"),
+        ({"messages": "hi", "timeout": -1.5}, "timeout: -1.5"),
+        ({"messages": "hi", "timeout": float("nan")}, "timeout: nan"),
+        ({"messages": "hi", "timeout": True}, "timeout: True"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_by_name(clockwork: Clockwork, wrong: dict[str, Any], place: str) -> None:
+    """CallFailed bad_request with the place and what to do, whether it is awaited or not; nothing is sent."""
+    gateway = Gateway(lambda chat: reply())
+    llm, _ = llm_for(gateway, clockwork)
+    for ask in (llm.chat, lambda **said: asyncio.run(llm.achat(**said))):
+        with pytest.raises(CallFailed, match=place) as failed:
+            ask(**wrong)
+        assert failed.value.code == "bad_request"
+    assert gateway.chats == []
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_call_never_outlives_its_stage(clockwork: Clockwork, is_async: bool) -> None:
-    """No answer until the stage's time is over: StageTimeout, although the thread was waiting in C."""
+    """No answer until the stage's time is over: StageTimeout, although the thread was waiting in C; and the gateway
+    hears that nobody waits any more."""
     deadline = 0.05
-    llm, _ = llm_for(Gateway(lambda chat: None), clockwork, deadline)
+    gateway = Gateway(lambda chat: None)
+    llm, _ = llm_for(gateway, clockwork, deadline)
     with pytest.raises(StageTimeout):
         asyncio.run(llm.achat("hi")) if is_async else llm.chat("hi")
+    assert gateway.withdrawn == [gateway.chats[-1].ask]
+
+
+def test_a_call_that_is_cancelled_is_withdrawn_and_its_number_is_free(clockwork: Clockwork) -> None:
+    """Asked again it is the same call; what came back, with a reply or without, is not withdrawn."""
+    answers: list[Any] = [None, reply()]
+    gateway = Gateway(lambda chat: answers[len(gateway.chats) - 1])
+    llm, _ = llm_for(gateway, clockwork)
+
+    async def impatient() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(llm.achat("hi"), 0.01)
+        assert (await llm.achat("hi")).content == "hello"
+
+    asyncio.run(impatient())
+    first, second = gateway.chats
+    assert gateway.withdrawn == [first.ask]
+    assert first.ask != second.ask
+    assert (first.ordinal, second.ordinal) == (1, 1)
 
 
 def test_async_calls_run_side_by_side(clockwork: Clockwork) -> None:
