@@ -6,8 +6,9 @@ Asked by doctor. It judges as recovery does, which says what a start would do wi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -158,7 +159,8 @@ def _about_journal(job: JobDirectory, job_id: str, *, live: bool) -> Iterator[Fi
         yield Finding("error", str(job.calls), what, "move it away, or mend its permissions", job_id)
         return
     *whole, rest = content.split(b"\n")
-    broken = [number for number, line in enumerate(whole, 1) if not _is_record(line)]
+    records = [_record(line) for line in whole]
+    broken = [number for number, record in enumerate(records, 1) if record is None]
     if broken:
         what = f"{len(broken)} broken lines, the first is line {broken[0]}; what they cost is not in the job's costs"
         yield Finding(
@@ -166,14 +168,24 @@ def _about_journal(job: JobDirectory, job_id: str, *, live: bool) -> Iterator[Fi
         )
     if rest and not live:
         yield Finding("note", str(job.calls), "its last line is torn, and is cut when it is next opened", "", job_id)
+    unanswered = _sent_without_end(record for record in records if record is not None)
+    if unanswered and not (live and job.runner_pid.exists()):
+        what = f"calls in flight when a daemon died, each perhaps billed without a reply: {unanswered}"
+        yield Finding("note", str(job.calls), what, "compare with the provider's bill", job_id)
 
 
-def _is_record(line: bytes) -> bool:
+def _sent_without_end(records: Iterable[dict[str, Any]]) -> int:
+    """A request that was billed although it failed ends under its call's key with a number behind it."""
+    last = {record["key"].partition("#")[0]: record.get("type") for record in records}
+    return sum(kind == "sent" for kind in last.values())
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return False
-    return isinstance(record, dict) and isinstance(record.get("key"), str)
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("key"), str) else None
 
 
 def _left_over(job: JobDirectory, job_id: str) -> Iterator[Finding]:

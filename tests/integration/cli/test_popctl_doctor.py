@@ -152,3 +152,23 @@ def test_a_newer_workspace_is_only_said_to_be_one(alone: Popctl, workspace: Work
     refused = alone("doctor", "--repair")
     assert (refused.code, f"format {FORMAT + 1}" in refused.err) == (1, True)
     assert sorted(os.listdir(workspace.job("j").path)) == before
+
+
+def test_calls_that_were_in_flight_when_the_daemon_died_are_counted(alone: Popctl, workspace: Workspace) -> None:
+    """Nobody can save them; what has an end, billed or not, is not among them."""
+    job_in_the_middle(workspace.current, "asking")
+    lines = [
+        ("a", "sent"),
+        ("a", "paid"),
+        ("b", "sent"),
+        ("b#1", "failed"),
+        ("c", "sent"),
+        ("c", "failed"),
+        ("d", "sent"),
+    ]
+    lines += [("e", "sent"), ("e", "failed"), ("e", "sent")]
+    records = [json.dumps({"type": kind, "key": key}) + "\n" for key, kind in lines]
+    workspace.job("asking").calls.write_text("".join(records))
+    found = findings(alone("doctor", "asking", "--json"))
+    assert found["llm-calls.jsonl"]["what"].endswith("without a reply: 2")
+    assert found["llm-calls.jsonl"]["severity"] == "note"
