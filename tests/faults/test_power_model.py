@@ -158,7 +158,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(steps=steps)
 def test_the_record_says_all_that_happened(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, str]]

@@ -94,6 +94,8 @@ class Operator:
         return any(given.words[0] == word for given in self._given)
 
     def _give(self, words: tuple[str, ...], job: str = "") -> None:
+        if job:
+            self._world.orders[job, words[0]] += 1
         self._given.append(_Given(words, self._world.popctl(*words), time.monotonic(), job))
 
     def _hear(self) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,8 @@ class World:
         self.temporary = Path(tempfile.mkdtemp(prefix="pop-"))  # short: sockets are put there
         self.full = folder / "full"
         """While it is there, the disk of the daemon and its jobs is full."""
+        self.orders: Counter[tuple[str, str]] = Counter()
+        """How often popctl was told of a job to do something, whether or not an answer came."""
         self.lives: list[Life] = []
         self.faults: list[str] = []
         self.daemon: Daemon | None = None

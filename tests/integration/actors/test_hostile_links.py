@@ -145,7 +145,7 @@ UNREADABLE = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(READABLE, max_size=6), UNREADABLE, st.lists(READABLE, max_size=2), st.integers(1, 80))
 def test_no_bytes_disturb_a_healthy_link(
     world: World, before: list[bytes], noise: bytes, after: list[bytes], size: int

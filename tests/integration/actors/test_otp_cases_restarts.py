@@ -239,7 +239,7 @@ def test_the_rest_waits_for_a_child_in_its_restart_loop(world: World, hanging: C
     top = hanging(REST)
     assert rows(top)["a"]["epoch"] == 1
     assert states(top)["a"] == "running"
-    assert states(top)["c"] in {"restarting", "waiting", "stopped"}
+    wait_until(lambda: states(top)["c"] in {"restarting", "waiting", "stopped"}, SOON)
     assert counts(top) == [3, 1, 0, 3]
     gone = top.terminate_child("b")
     for event in HOLDS:

@@ -288,6 +288,4 @@ class Families(RuleBasedStateMachine):
 
 
 TestFamilies = Families.TestCase
-TestFamilies.settings = settings(
-    max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestFamilies.settings = settings(max_examples=120, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow])

@@ -73,7 +73,7 @@ def test_after_a_standstill_it_doubles_per_round_trip() -> None:
     assert trips == [1, 2, 4, 8, 16, 32, 64, 128, 1000]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 100), st.integers(0, 2**32))
 def test_it_finds_the_providers_limit_and_stays_there(most: int, seed: int) -> None:
     """A provider that refuses beyond `most` at once: after a while few are refused, and most places are used."""
@@ -98,7 +98,6 @@ def test_it_finds_the_providers_limit_and_stays_there(most: int, seed: int) -> N
     assert concurrency.limit < math.inf
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["take", "answered", "refused", "restart"]), max_size=300))
 def test_there_is_always_room_for_one(steps: list[str]) -> None:
     """Whatever happens, an idle model takes a request."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pop_actors.core.admission import MOST_MODELS, UNSENT, Admission, Outcome, Pass
@@ -109,7 +109,6 @@ calls = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(limits, limits, calls, st.integers(0, 2**32))
 def test_no_limit_is_ever_exceeded_and_no_call_is_lost(
     shared: Limits, own: Limits, calls: list[tuple[str, str, float, int]], seed: int
@@ -137,7 +136,6 @@ def test_no_limit_is_ever_exceeded_and_no_call_is_lost(
         assert here.most_in_a_minute(lambda call: call.model == "m") <= own.requests_per_minute
 
 
-@settings(deadline=None)
 @given(st.integers(2, 6), st.integers(1, 4), st.integers(0, 2**32))
 def test_jobs_with_equal_work_end_within_twice_the_time_of_each_other(jobs: int, places: int, seed: int) -> None:
     """Answers that take differently long and calls asked in any order: the slowest is done at most twice as late."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pop_actors.core.circuit import (
@@ -190,7 +190,6 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(steps)
 def test_whatever_happens_it_makes_legal_moves_and_opens_again(
     steps: list[tuple[Verdict, float, float | None, bool]],

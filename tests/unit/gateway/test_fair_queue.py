@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pop_actors.core.fair_queue import FairQueue, Ticket, weight
@@ -155,7 +155,6 @@ def test_memory_follows_jobs_that_wait_and_not_jobs_that_were() -> None:
 jobs = st.sampled_from("abcd")
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(jobs, st.integers(1, 100), st.integers(-2, 2), st.sampled_from(["m", "n"]), st.booleans())))
 def test_everyone_who_waits_is_served_exactly_once(calls: list[tuple[str, int, int, str, bool]]) -> None:
     """In any mix of jobs, costs, priorities, models and retries, with others giving up in between."""
@@ -173,7 +172,6 @@ def test_everyone_who_waits_is_served_exactly_once(calls: list[tuple[str, int, i
     assert len(queue) == 0
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 100), min_size=50, max_size=50), min_size=2, max_size=5))
 def test_jobs_that_always_wait_get_equal_tokens(costs: list[list[int]]) -> None:
     """Whatever the sizes of their calls, no two jobs are ever further apart than two of the largest calls."""

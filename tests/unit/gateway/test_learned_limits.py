@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pop_actors.core.learned_limits import LearnedLimits
@@ -62,7 +62,6 @@ def test_what_is_no_figure_is_no_news(remaining: str) -> None:
     assert read_rate_news({}, NOW) is None
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["remaining", "limit", "reset"]), st.text(max_size=30)))
 def test_no_header_breaks_the_reader(parts: dict[str, str]) -> None:
     """Whatever a server says, it is news or none."""
@@ -125,7 +124,6 @@ def test_tokens_are_counted_as_reserved() -> None:
 quotas = st.builds(Quota, st.floats(0, 1000), st.none() | st.floats(0, 1000), st.none() | st.floats(0, 100_000))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["requests", "tokens", "output_tokens"]), quotas, st.floats(0, 100))))
 def test_no_word_holds_anyone_back_for_good(news: list[tuple[QuotaKind, Quota, float]]) -> None:
     """Whatever was said, waiting as long as told lets a request go after a few rounds."""
@@ -141,7 +139,6 @@ def test_no_word_holds_anyone_back_for_good(news: list[tuple[QuotaKind, Quota, f
     assert learned.wait(now, Tokens(5.0, 5.0)).seconds == 0
 
 
-@settings(deadline=None)
 @given(st.integers(1, 100), st.lists(st.floats(0, 2), max_size=200))
 def test_a_provider_that_says_what_is_left_is_never_asked_for_more(limit: int, gaps: list[float]) -> None:
     """A server with a fixed window that tells the truth: not one request over its limit, from the first reply on."""

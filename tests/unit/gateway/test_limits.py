@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pop_actors.core.limits import (
@@ -40,7 +40,6 @@ def most_in_a_window(gone: list[tuple[float, float]]) -> float:
     return max(sum(amount for at, amount in gone if start <= at < start + PERIOD_SECONDS) for start, _ in gone)
 
 
-@settings(deadline=None)
 @given(gaps, st.integers(1, 200))
 def test_no_minute_ever_has_more_requests_than_the_limit(gaps: list[float], limit: int) -> None:
     """However requests come, any 60 s hold at most requests_per_minute of them."""
@@ -48,7 +47,6 @@ def test_no_minute_ever_has_more_requests_than_the_limit(gaps: list[float], limi
     assert most_in_a_window([(at, 1.0) for at, _ in gone]) <= limit
 
 
-@settings(deadline=None)
 @given(gaps, st.integers(1, 50))
 def test_requests_that_travel_differently_long_still_keep_the_limit(gaps: list[float], limit: int) -> None:
     """Every other request arriving a second late does not push any 60 s over the limit by more than a tenth and one."""
@@ -57,7 +55,6 @@ def test_requests_that_travel_differently_long_still_keep_the_limit(gaps: list[f
     assert most_in_a_window(arrived) <= limit * 1.1
 
 
-@settings(deadline=None)
 @given(st.data(), gaps, st.integers(100, 2000))
 def test_no_minute_ever_has_more_tokens_than_the_limit(data: st.DataObject, gaps: list[float], limit: int) -> None:
     """Requests of any size up to the limit: any 60 s hold at most tokens_per_minute."""
@@ -66,7 +63,6 @@ def test_no_minute_ever_has_more_tokens_than_the_limit(data: st.DataObject, gaps
     assert most_in_a_window(gone) <= limit
 
 
-@settings(deadline=None)
 @given(st.integers(20, 600))
 def test_a_limiter_that_forgot_everything_overshoots_by_a_tenth_at_most(limit: int) -> None:
     """A restart in the middle of a busy minute loses the window; the pace still holds it within 10 %."""
@@ -77,7 +73,6 @@ def test_a_limiter_that_forgot_everything_overshoots_by_a_tenth_at_most(limit: i
     assert most_in_a_window(kept + [(at, 1.0) for at, _ in after]) <= limit * 1.1 + 1
 
 
-@settings(deadline=None)
 @given(st.integers(1, 600))
 def test_the_limit_is_used_and_not_only_kept(limit: int) -> None:
     """Three minutes' worth of requests take little more than three minutes."""
@@ -93,7 +88,6 @@ def test_a_burst_is_a_few_seconds_worth() -> None:
     assert 0 < gone[5][0] < 1
 
 
-@settings(deadline=None)
 @given(st.data(), gaps, st.integers(100, 2000), st.integers(100, 2000))
 def test_input_and_output_are_bounded_apart(
     data: st.DataObject, gaps: list[float], most_in: int, most_out: int
@@ -116,7 +110,6 @@ def test_input_and_output_are_bounded_apart(
     assert most_in_a_window(came) <= most_out
 
 
-@settings(deadline=None)
 @given(st.integers(1, 50), st.lists(st.floats(0, 7200), min_size=1, max_size=120))
 def test_no_day_has_more_requests_than_its_limit(limit: int, gaps: list[float]) -> None:
     """Any 24 hours hold at most requests_per_day, and the wait for the next is about a day at most."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pop_actors.core.retries import GiveUp, Retry, RetryBudget, after_failure
 from pop_actors.core.token_guess import TokenGuess
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["never_sent", "refused", "ambiguous"]), st.integers(0, 2), st.floats(0, 0.999))
 def test_a_retry_waits_at_most_twice_as_long_each_time(fate: str, retries: int, luck: float) -> None:
     """Full jitter: between nothing and half a second, a second, two."""
@@ -33,7 +32,6 @@ def test_no_retry_is_begun_that_cannot_end_in_time() -> None:
     assert isinstance(after_failure("never_sent", 0, 0, None, 49.0, 0.0), GiveUp)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 5), st.booleans()), max_size=400))
 def test_an_outage_does_not_multiply_traffic(steps: list[tuple[float, bool]]) -> None:
     """Every request fails, everybody retries whenever that is allowed: retries stay within a fifth of the first tries,

@@ -127,7 +127,7 @@ def template() -> Iterator[Path]:
         yield Path(folder) / "template"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(harm=st.dictionaries(st.sampled_from(JOB_FILES), _changes(), min_size=1, max_size=3))
 def test_arbitrary_damage_never_stops_a_start(template: Path, harm: dict[str, Callable[[bytes], bytes]]) -> None:
     """Whatever bytes several files of a job have: a start goes through, twice alike, keeps every byte that was not
