@@ -113,11 +113,17 @@ class Exchange:
         return parser.close()
 
     async def _see_off(self, connection: Connection) -> None:
-        """Read to the end of the body, if it is near: a connection is kept only then. The reply is here already."""
+        """Read to the end of the body, if it is near: a connection is kept only then. The reply is here already, and
+        was paid: who gives the call up now gives up the connection, and not the reply."""
         self._patience.hurry(FAREWELL_SECONDS)
-        with contextlib.suppress(Broken):
-            while await connection.chunk():
-                pass
+        try:
+            with contextlib.suppress(Broken):
+                while await connection.chunk():
+                    pass
+        except asyncio.CancelledError:
+            ours = asyncio.current_task()
+            assert ours is not None
+            ours.uncancel()
 
     def _may_be_silent(self) -> bool:
         """Whether no bytes for the idle time say nothing.

@@ -14,7 +14,8 @@ from pop_actors.core.chat import EFFORTS, ReasoningEffort
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """`temperature`: taken always, never, or only where the effort is `none`. `efforts`: the levels it has, weakest
+    """`temperature`: taken always, never, or only where the effort is `none`; `thoughtless`: with another effort it is
+    accepted and not heeded. `efforts`: the levels it has, weakest
     first; empty: it takes no such parameter; None: unknown, sent as asked.
 
     `effort_by`: how a level is said, as `reasoning_effort`, by a `thinking` switch that is on or off, or by both.
@@ -22,7 +23,7 @@ class ModelFacts:
     None: unknown.
     """
 
-    temperature: Literal["taken", "refused", "effort none"] = "taken"
+    temperature: Literal["taken", "refused", "effort none", "thoughtless"] = "taken"
     stop: bool = True
     images: bool = True
     efforts: tuple[ReasoningEffort, ...] | None = None
@@ -60,7 +61,7 @@ OPENAI: Mapping[str, ModelFacts] = {
 # thinking is on unless it is switched off, and then the temperature is not heeded
 DEEPSEEK: Mapping[str, ModelFacts] = {
     "deepseek": ModelFacts(
-        "effort none", images=False, efforts=("none", "low", "high", "max"), effort_by="both", thinks=True
+        "thoughtless", images=False, efforts=("none", "low", "high", "max"), effort_by="both", thinks=True
     ),
 }
 _KIMI_3 = ModelFacts("refused", efforts=("low", "high", "max"), thinks=True)

@@ -29,6 +29,7 @@ from pop_actors.runner.llm_choice import Choice
 from pop_actors.runner.llm_request import no_json
 from pop_actors.runner.room import Room
 from pop_actors.runner.structured import Misfit, parsed, repair_of
+from pop_actors.runner.writes import Writes
 from pop_actors.storage.fault_points import reach
 
 ASK_AGAIN_SECONDS = 0.1
@@ -115,6 +116,7 @@ class Caller:
     override: LlmOverride
     room: Room
     purse: Purse = Purse()
+    writes: Writes = field(default_factory=Writes)
     ordinals: Ordinals = field(default_factory=Ordinals)
 
 
@@ -144,9 +146,9 @@ class Call:
             self._ticket = caller.ordinals.take(request)
         except orjson.JSONEncodeError:
             raise no_json(request) from None
-        self._is_numbered = True
         self._seconds = seconds
         self._answer: Future[Any] | None = None
+        self._is_settled = False  # its stage has the reply, or heard of a failure that stands in the journal
         self.begin_again()
         self._message = Chat(
             caller.job_id,
@@ -183,24 +185,23 @@ class Call:
         return max(0.0, min(self._until + GRACE_SECONDS, self._caller.deadline.moment) - time.monotonic())
 
     def send(self) -> Future[Any]:
+        """Leaving where the run has ended."""
         reach("runner.before-call")
-        self._answer = answer = self._caller.gateway.request(self._message)
+        with self._caller.writes.one():
+            self._answer = answer = self._caller.gateway.request(self._message)
         reach("runner.asked")
         return answer
 
     def close(self) -> None:
-        """Its stage goes on, with its answer or without: what is still on its way is ended, and its number is free."""
-        answer = self._answer
-        if answer is None or (answer.done() and not answer.cancelled()):
+        """Its stage goes on. Where it does so without an answer, what is still on its way is ended and the number is
+        free: a reply that is here all the same is found by who asks again."""
+        if self._is_settled:
             return
-        with contextlib.suppress(Unavailable):  # nobody is there to buy it, either
-            self._caller.gateway.tell(Withdraw(self._message.job_id, self._message.ask))
-        self._give_back_number()
-
-    def _give_back_number(self) -> None:
-        if self._is_numbered:
-            self._is_numbered = False
-            self._caller.ordinals.give_back(self._ticket)
+        answer = self._answer
+        if answer is not None and (not answer.done() or answer.cancelled()):
+            with contextlib.suppress(Unavailable):  # nobody is there to buy it, either
+                self._caller.gateway.tell(Withdraw(self._message.job_id, self._message.ask))
+        self._caller.ordinals.give_back(self._ticket)
 
     def pause_after(self, error: Exception) -> float:
         """Seconds until it is sent again. Raises where the error ends the call."""
@@ -208,15 +209,15 @@ class Call:
             raise self._caller.deadline.over() from None
         if isinstance(error, Unavailable) and time.monotonic() < self._until:
             return ASK_AGAIN_SECONDS
-        if not (isinstance(error, Refused) and _was_billed(error)):
-            self._give_back_number()
         if isinstance(error, Refused):
+            self._is_settled = _was_billed(error)
             raise CallFailed(error.code, error.message, error.details) from None
         raise CallFailed("timeout", f"no reply within {self._message.timeout:g} s") from None
 
     def reply(self, document: Any) -> Reply:
         """The reply a document stands for, booked. Misfit where it breaks the format asked for."""
         reach("runner.answered")
+        self._is_settled = True
         reply = ChatReply.model_validate(document)
         usage = reply.usage.model_dump()
         self._caller.paid.append(

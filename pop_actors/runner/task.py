@@ -229,7 +229,7 @@ class Attempt:
             Caller(
                 place.gateway, spec.job_id, spec.run_id, place.epoch, self._entry.name, self._number, stage, number,
                 deadline, spec.request_timeout, paid, self._levels, self._override, self._room,
-                Purse(spec.pipeline, spec.priority, spec.budget_usd),
+                Purse(spec.pipeline, spec.priority, spec.budget_usd), place.writes,
             )
         )  # fmt: skip
 

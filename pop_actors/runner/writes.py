@@ -1,4 +1,5 @@
-"""The run's files under way: who puts one under files/ and reports it does so in here, and not after the run's end.
+"""What is not to begin after a run's end: who puts a file under files/ and reports it does so in here, and who asks a
+model.
 
 Shared by the threads of a job's process. Its job ends it before it tells of the run's end, so that the two agree.
 """
@@ -22,7 +23,7 @@ class Writes:
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
-        """Put a file there and report it. Leaving where the run has ended."""
+        """Put a file there and report it, or send a call. Leaving where the run has ended."""
         with self._changed:
             if self._are_over:
                 raise Leaving("the run has ended")

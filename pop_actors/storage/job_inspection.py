@@ -168,16 +168,26 @@ def _about_journal(job: JobDirectory, job_id: str, *, live: bool) -> Iterator[Fi
         )
     if rest and not live:
         yield Finding("note", str(job.calls), "its last line is torn, and is cut when it is next opened", "", job_id)
-    unanswered = _sent_without_end(record for record in records if record is not None)
-    if unanswered and not (live and job.runner_pid.exists()):
-        what = f"calls in flight when a daemon died, each perhaps billed without a reply: {unanswered}"
+    under_way = live and job.runner_pid.exists()
+    unanswered = _sent_without_end((record for record in records if record is not None), under_way=under_way)
+    if unanswered:
+        what = f"calls in flight when a daemon ended, each perhaps billed without a reply: {unanswered}"
         yield Finding("note", str(job.calls), what, "compare with the provider's bill", job_id)
 
 
-def _sent_without_end(records: Iterable[dict[str, Any]]) -> int:
-    """A request that was billed although it failed ends under its call's key with a number behind it."""
-    last = {record["key"].partition("#")[0]: record.get("type") for record in records}
-    return sum(kind == "sent" for kind in last.values())
+def _sent_without_end(records: Iterable[dict[str, Any]], *, under_way: bool) -> int:
+    """A request that was billed although it failed ends under its call's key with a number behind it. A call that was
+    lost and is made again begins to count its tries anew. `under_way`: what has no end may come to one yet."""
+    lost = 0
+    without_end: set[str] = set()
+    for record in records:
+        key = record["key"].partition("#")[0]
+        if record.get("type") == "sent":
+            lost += key in without_end and record.get("try") == 1
+            without_end.add(key)
+        else:
+            without_end.discard(key)
+    return lost if under_way else lost + len(without_end)
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -54,11 +54,6 @@ class Call:
     configured: tuple[str, ...] = ()
 
     @property
-    def place(self) -> tuple[str, str]:
-        """What tells it from every other call: keys are told apart within a job."""
-        return self.job_id, self.key
-
-    @property
     def whose(self) -> CallPlace:
         """The stage that makes it."""
         said = self.identity

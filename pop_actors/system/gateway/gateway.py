@@ -71,7 +71,7 @@ class Gateway:
         self._desks = Desks(settings, keys, self._room, feed, luck)
         self._desks.recall(workspace, clock())
         self._shop = self._make_shop(workspace, on_paid, clock, luck, prompts)
-        self._purchases: dict[tuple[str, str], Purchase] = {}  # by job and key
+        self._purchases: dict[str, dict[str, Purchase]] = {}  # by job, then by key
         self._closing = False
         self._closed = False
 
@@ -148,7 +148,7 @@ class Gateway:
         """End every call (askers hear Unavailable), write what was paid, close connections and files. Idempotent."""
         self._closing = True
         while self._purchases:
-            under_way = list(self._purchases.values())
+            under_way = [purchase for of_job in self._purchases.values() for purchase in of_job.values()]
             for purchase in under_way:
                 if not purchase.paid:
                     purchase.cancel(Unavailable("the gateway is closing"))
@@ -216,7 +216,7 @@ class Gateway:
             raise Unavailable("the gateway is closing")
         deadline = self._loop.time() + min(chat.timeout, self._settings.request_timeout_seconds)
         call = resolve(chat, self._desks.defaults)
-        purchase = self._purchases.get(call.place)
+        purchase = self._purchases.get(call.job_id, {}).get(call.key)
         if purchase is None:
             self._begin(call, deadline).tell(answer, chat.ask)
             return
@@ -227,12 +227,12 @@ class Gateway:
 
     def _begin(self, call: Call, deadline: float) -> Purchase:
         purchase = Purchase(call, deadline, self._shop)
-        self._purchases[call.place] = purchase
+        self._purchases.setdefault(call.job_id, {})[call.key] = purchase
         purchase.start(self._forget)
         return purchase
 
     def _of_job(self, job_id: str) -> list[Purchase]:
-        return [known for known in self._purchases.values() if known.call.job_id == job_id]
+        return list(self._purchases.get(job_id, {}).values())
 
     def _end(self, purchase: Purchase, why: str) -> None:
         """Unless it is paid. Out of the table now: the same may be asked again before its task has ended."""
@@ -241,11 +241,15 @@ class Gateway:
             purchase.give_up(CallFailed("cancelled", why))
 
     def _forget(self, purchase: Purchase) -> None:
-        if self._purchases.get(purchase.call.place) is purchase:
-            del self._purchases[purchase.call.place]
+        call = purchase.call
+        of_job = self._purchases.get(call.job_id, {})
+        if of_job.get(call.key) is purchase:
+            del of_job[call.key]
+            if not of_job:
+                del self._purchases[call.job_id]
 
     def __repr__(self) -> str:
-        return f"Gateway({len(self._purchases)} calls under way, {self._room.waiting} waiting)"
+        return f"Gateway({sum(map(len, list(self._purchases.values())))} calls under way, {self._room.waiting} waiting)"
 
 
 def _daily_limits(settings: GatewaySettings) -> DailyLimits:

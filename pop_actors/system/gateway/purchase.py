@@ -241,9 +241,21 @@ class Purchase:
 
     async def _billed_and_retried(self, journal: JobJournal, attempts: Attempts, failure: AttemptFailed) -> None:
         """A failure that said what it used, and is followed by another request: booked under a key of its own, since
-        the call itself is not settled by it."""
+        the call itself is not settled by it. To its end, also where the call is given up meanwhile."""
+        booking = self._loop.create_task(self._book_apart(journal, attempts, failure))
+        try:
+            await asyncio.shield(booking)
+        except asyncio.CancelledError:
+            with contextlib.suppress(CallFailed):
+                await booking
+            raise
+
+    async def _book_apart(self, journal: JobJournal, attempts: Attempts, failure: AttemptFailed) -> None:
         record = failed_record(attempts.call, failure, failure.message, self._shop.now())
-        record["key"] = f"{attempts.call.key}#{attempts.made}"
+        number = attempts.made
+        while f"{attempts.call.key}#{number}" in journal:  # the call was made before, and given up or lost
+            number += 1
+        record["key"] = f"{attempts.call.key}#{number}"
         await self._settle(journal, record)
         self._book(journal, attempts, record, failure.usage or Usage(), failure.cost_usd)
 

@@ -181,6 +181,7 @@ class Spending:
         if today != self._day:
             self._day = today
             self._by_model.clear()
+            self._turned_away.clear()
         return today
 
     def _wake(self) -> None:

@@ -167,8 +167,22 @@ def test_calls_that_were_in_flight_when_the_daemon_died_are_counted(alone: Popct
         ("d", "sent"),
     ]
     lines += [("e", "sent"), ("e", "failed"), ("e", "sent")]
-    records = [json.dumps({"type": kind, "key": key}) + "\n" for key, kind in lines]
+    records = [json.dumps({"type": kind, "key": key, "try": 1}) + "\n" for key, kind in lines]
     workspace.job("asking").calls.write_text("".join(records))
     found = findings(alone("doctor", "asking", "--json"))
     assert found["llm-calls.jsonl"]["what"].endswith("without a reply: 2")
     assert found["llm-calls.jsonl"]["severity"] == "note"
+
+
+def test_a_call_in_flight_that_was_made_again_by_the_next_daemon_is_counted_too(
+    alone: Popctl, workspace: Workspace
+) -> None:
+    """Its job went on and has its reply; the first request was perhaps billed all the same. A retry is no such call."""
+    job_in_the_middle(workspace.current, "asking")
+    lines = [("a", "sent", 1), ("a", "sent", 1), ("a", "paid", 0)]
+    lines += [("b", "sent", 1), ("b", "sent", 2), ("b", "paid", 0)]
+    lines += [("c", "sent", 1), ("c", "sent", 2), ("c", "sent", 1), ("c", "sent", 2)]
+    records = [json.dumps({"type": kind, "key": key, "try": number}) + "\n" for key, kind, number in lines]
+    workspace.job("asking").calls.write_text("".join(records))
+    found = findings(alone("doctor", "asking", "--json"))
+    assert found["llm-calls.jsonl"]["what"].endswith("without a reply: 3")

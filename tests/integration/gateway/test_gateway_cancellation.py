@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from gateway_world import SECONDS, World, eventually, world
 from pop_actors.core.observations import CallQueued
 from pop_actors.errors import CallFailed
 from pop_actors.gateway import EmbeddedGateway, GatewaySettings, ProviderSettings
+from pop_actors.providers import exchange
+from pop_actors.providers.http_connection import Connection
 from support.provider_server import ProviderServer
 
 
@@ -92,6 +96,81 @@ def test_a_reply_that_is_here_is_not_given_up(here: World) -> None:
     here.ask("ok", ask="a")
     here.withdraw("a")
     assert here.ask("ok", ask="b")["replayed"] is True
+
+
+@pytest.mark.parametrize("how", ["withdrawn", "stopped", "gone"])
+def test_what_a_broken_stream_had_used_is_booked_although_the_call_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """While its bill is on the way to the disk: the money is told all the same, and nothing more is asked for."""
+    syncing, go_on, real = threading.Event(), threading.Event(), os.fdatasync
+
+    def slow_disk(descriptor: int) -> None:
+        syncing.set()
+        assert go_on.wait(SECONDS)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", slow_disk)
+    with world(tmp_path, limits={"stream": "always"}) as here:
+        asked = here.begin("unfinished-1+usage-12-34", ask="a")
+        assert syncing.wait(SECONDS)
+        {"withdrawn": lambda: here.withdraw("a"), "stopped": lambda: here.job_stopped("job-1"),
+         "gone": lambda: here.job_gone("job-1")}[how]()  # fmt: skip
+        go_on.set()
+        assert isinstance(asked.exception(SECONDS), CallFailed)
+        assert [event.output_tokens for _, event in here.paid] == [34]
+        assert len(here.server.calls) == 1
+
+
+def test_each_broken_stream_of_a_call_that_is_asked_again_is_booked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was given up and is the same call again: every bill has a key of its own all the same."""
+    syncing, go_on, real = threading.Event(), threading.Event(), os.fdatasync
+
+    def slow_disk(descriptor: int) -> None:
+        syncing.set()
+        assert go_on.wait(SECONDS)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", slow_disk)
+    model = "unfinished-2+usage-12-34"
+    with world(tmp_path, limits={"stream": "always"}) as here:
+        here.begin(model, ask="a")
+        assert syncing.wait(SECONDS)
+        here.withdraw("a")
+        go_on.set()
+        eventually(lambda: len(here.paid) == 1)
+        assert here.ask(model, ask="b")["content"]
+        bills = [record["key"] for record in here.journal() if "usage" in record]
+        assert len(set(bills)) == len(bills) == len(here.server.calls) == 3
+        assert [event.key for _, event in here.paid] == bills
+
+
+@pytest.mark.parametrize("how", ["withdrawn", "stopped", "closed"])
+def test_a_reply_whose_connection_is_still_seen_off_is_paid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The stream is over, its body is not: what was said is here, and is not lost with the asker."""
+    seen_off = threading.Event()
+    monkeypatch.setattr(exchange, "FAREWELL_SECONDS", 2 * SECONDS)
+
+    real = exchange.Exchange._see_off
+
+    async def see_off(self: exchange.Exchange, connection: Connection) -> None:
+        seen_off.set()
+        await real(self, connection)
+
+    monkeypatch.setattr(exchange.Exchange, "_see_off", see_off)
+    with world(tmp_path, limits={"stream": "always"}) as here:
+        here.begin("hold", ask="a")
+        assert seen_off.wait(SECONDS)
+        {"withdrawn": lambda: here.withdraw("a"), "stopped": lambda: here.job_stopped("job-1"), "closed": here.restart}[
+            how
+        ]()
+        eventually(lambda: len(here.paid) == 1)
+        assert here.ask("hold", ask="b")["replayed"] is True
+        assert len(here.server.calls) == 1
 
 
 def test_the_calls_of_a_job_that_is_stopped_are_cut(here: World) -> None:

@@ -77,10 +77,10 @@ def test_who_does_not_take_what_the_call_asks_for_is_passed_over(tmp_path: Path)
         assert (reply["provider"], reply["model"]) == ("fake", "ok")
         assert here.server.calls[0].body["temperature"] == 0.3
         assert [fell.reason for fell in here.of_kind(CallFellBack)] == ["bad_request"]
-        chain = {"provider": "openai", "fallback": ("openai:o3", "deepseek:deepseek-v4-pro")}
+        chain = {"provider": "openai", "fallback": ("openai:o3", "openai:gpt-5-mini")}
         failure = failure_of(here, "gpt-5-nano", temperature=0.3, ordinal=2, **chain)
         assert failure.code == "bad_request"
-        for model in ("gpt-5-nano", "o3", "deepseek-v4-pro"):
+        for model in ("gpt-5-nano", "o3", "gpt-5-mini"):
             assert f"{model} does not take temperature" in failure.message
         assert len(here.server.calls) == 1
 

@@ -391,12 +391,15 @@ ACTS = {
     "prints": "print('late')",
     "opens a database": "ctx.io.get_db().execute('create table late (x)')",
     "fails": "raise ValueError('late')",
+    "asks a model": "ctx.llm.chat('late')",
+    "asks a model and awaits it": "__import__('asyncio').run(ctx.llm.achat('late'))",
 }
 
 
 @pytest.mark.parametrize("act", ACTS)
 def test_what_lies_there_when_a_job_is_stopped_is_what_its_status_lists(world: World, act: str) -> None:
-    """An attempt that goes on until its process has ended puts no more files there, whatever it does."""
+    """An attempt that goes on until its process has ended puts no more files there, whatever it does, and buys
+    nothing."""
     stopped, acted = world.root / "stopped", world.root / "acted"
     world.task("a", STUBBORN.format(stopped=str(stopped), acted=str(acted), act=ACTS[act]), max_attempts=1)
 
@@ -415,3 +418,4 @@ def test_what_lies_there_when_a_job_is_stopped_is_what_its_status_lists(world: W
     there = {kind: {path.name for path in world.directory.files(kind).glob("*")} for kind in kinds}
     assert there == {kind: set(world.status["files"][kind]) for kind in kinds}
     assert there == {"artifacts": {"early.txt"}, "logs": {"process.log"}, "tmp": set()}
+    assert world.gateway.bought == []

@@ -406,6 +406,69 @@ def test_a_call_that_is_cancelled_is_withdrawn_and_its_number_is_free(clockwork:
     assert (first.ordinal, second.ordinal) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    "answer", [Unavailable("restarting"), Refused("budget_paused", "tomorrow"), Refused("disk_full", "no room")]
+)
+def test_a_call_that_is_cancelled_between_two_tries_gives_its_number_back(
+    clockwork: Clockwork, answer: Exception
+) -> None:
+    """While the gateway is away, or the call waits for the next day's budget: after a crash, the one that was asked
+    for in its stead has to be found under the number it is looked for."""
+    is_given_up = threading.Event()
+
+    def away_at_first(chat: Chat) -> Any:
+        if not is_given_up.is_set():
+            raise answer
+        return reply()
+
+    gateway = Gateway(away_at_first)
+    llm, _ = llm_for(gateway, clockwork)
+
+    async def impatient() -> None:
+        asked = asyncio.ensure_future(llm.achat("hi"))
+        for _ in range(5):  # the answer is here, and the pause before the next try has begun
+            await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        is_given_up.set()
+        assert (await llm.achat("hi")).content == "hello"
+
+    asyncio.run(impatient())
+    assert len(gateway.chats) >= 2
+    assert {chat.ordinal for chat in gateway.chats} == {1}
+
+
+def test_a_reply_that_came_as_its_call_was_cancelled_is_found_again(clockwork: Clockwork) -> None:
+    """It is paid, and nobody has had it: who asks the same gets it under the same number."""
+    pending: list[Future[Any]] = []
+
+    class Slow(Gateway):
+        def request(self, message: object) -> Future[Any]:
+            super().request(message)
+            pending.append(Future())
+            return pending[-1]
+
+    gateway = Slow(lambda chat: None)
+    llm, paid = llm_for(gateway, clockwork)
+
+    async def too_late() -> None:
+        asked = asyncio.ensure_future(llm.achat("hi"))
+        await asyncio.sleep(0)
+        asked.cancel()
+        pending[0].set_result(reply())  # in the same turn of the loop
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        asked = asyncio.ensure_future(llm.achat("hi"))
+        await asyncio.sleep(0)
+        pending[1].set_result(reply())
+        await asked
+
+    asyncio.run(too_late())
+    assert [chat.ordinal for chat in gateway.chats] == [1, 1]
+    assert len(paid) == 1
+
+
 def test_async_calls_run_side_by_side(clockwork: Clockwork) -> None:
     """Two calls that each wait for the other one's arrival both come back."""
     waiting: list[Future[Any]] = []
