@@ -153,7 +153,9 @@ class StatusWriter(Actor):
                 unlink_if_there(job.runner_pid)
             if record.document["state"] in AT_REST:
                 return self._settled(record)  # it was killed on its way out: nothing is to be taken up
-            events = [*unlisted_logs(job.files("logs"), record.document, message.event.at), *events]
+        if events and isinstance(message.event, e.ProcessDown | e.JobStopped):  # nobody else reports them any more
+            logs = self._workspace.job(message.job_id).files("logs")
+            events = [*unlisted_logs(logs, record.document, message.event.at), *events]
         self._take(record, events)
         return self._settled(record)
 

@@ -40,6 +40,17 @@ def test_a_killed_process_leaves_its_logs_in_the_status(world: World) -> None:
     assert document["tasks"]["one"]["files"]["logs"] == document["files"]["logs"]
 
 
+def test_a_job_that_is_stopped_after_its_process_was_killed_has_its_logs_in_the_status(world: World) -> None:
+    """With the service it may have gone down, so that nobody ever told of its end."""
+    world.claim("a")
+    world.tell("a", started(), stage(2))
+    written(world, "a", one_ingestion="it said so")
+    world.writer.request(m.Note("a", e.JobStopped(at=AT))).result(SOON)
+    document = world.board.job("a")
+    assert document is not None
+    assert (document["state"], document["files"]["logs"]) == ("stopped", ["one-ingestion.log"])
+
+
 def test_each_log_is_listed_once_however_often_the_process_dies(world: World) -> None:
     """Also where the process had told of it."""
     world.claim("a")
